@@ -1,0 +1,1 @@
+"""The programs that propose, all under one contract."""

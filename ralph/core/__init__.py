@@ -1,0 +1,1 @@
+"""Pure decisions: no clock, disk, process or randomness in here."""

@@ -1,0 +1,1 @@
+"""What a human touches; app is the only place that chooses adapters."""

@@ -1,0 +1,1 @@
+"""The daemon: intent, effect, result. It sees ports only."""
