@@ -1,6 +1,7 @@
 """arena.toml, read and checked. Every key has a default that is right for most.
 
-An unknown key is an error that lists the known ones. The keys are described in docs/configuration.md; a test holds that page to this module.
+An unknown key is an error that lists the known ones. The keys are described in docs/configuration.md; a test holds
+that page to this module.
 """
 
 import tomllib

@@ -135,7 +135,7 @@ class State:
             case Briefed():
                 self._brief(event, at)
             case AgentEnded() | Refused() | Committed():
-                self._propose(event, at)
+                self._propose(event)
             case RunStarted() | RunEnded() | Scored():
                 self._measure(event, at)
             case Judged():
@@ -182,7 +182,7 @@ class State:
             self.agent_counts[event.agent] += 1
         self._change(event.id, base=event.base, agent=event.agent, attempt=event.attempt, phase=Phase.AGENT)
 
-    def _propose(self, event: AgentEnded | Refused | Committed, at: datetime) -> None:
+    def _propose(self, event: AgentEnded | Refused | Committed) -> None:
         was = self._get(event.id)
         match event:
             case AgentEnded():

@@ -50,8 +50,8 @@ class Rules:
     keep: KeepRule
     repairs: int = 2
     mix: Mapping[str, float] = field(default_factory=lambda: {"tuner": 1.0})
-    limits: Limits = Limits()
-    patience: Patience = Patience()
+    limits: Limits = field(default_factory=Limits)
+    patience: Patience = field(default_factory=Patience)
     in_flight: int = 1
 
 
