@@ -316,7 +316,7 @@ def _start_shim(fds: tuple[int, int, int], stdin: int, log: int, command: Comman
 
 def _shim_program() -> str:
     """The shim's bytecode if this interpreter has left it on disk, which spares 4 ms of compiling, else its source."""
-    compiled = shim.__spec__.cached if shim.__spec__ else None
+    compiled = shim.__spec__.cached
     return compiled if compiled is not None and Path(compiled).exists() else shim.__file__
 
 
