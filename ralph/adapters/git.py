@@ -77,6 +77,14 @@ class GitRepo:
         """A path relative to the arena, as git names it: relative to the repository's top."""
         return path if self._prefix == "." else f"{self._prefix}/{path}"
 
+    def outside(self, path: str) -> str:
+        """The other way round: relative to the arena."""
+        return path if self._prefix == "." else path.removeprefix(f"{self._prefix}/")
+
+    def exists(self, ref: str) -> bool:
+        """Whether a ref is there."""
+        return self._rev(ref) is not None
+
     def arena_in(self, tree: Path) -> Path:
         """The arena's folder in a worktree."""
         return tree / self._prefix
@@ -105,6 +113,10 @@ class GitRepo:
         for name in (program, "arena.toml"):  # the human's text; and arena.toml, hashed by meaning, not by byte
             sealed.pop(self.inside(name), None)
         return sealed
+
+    def blobs(self, hashes: Mapping[str, str]) -> dict[str, bytes]:
+        """Contents by path, for paths with their blob hashes."""
+        return {path: self._raw("cat-file", "blob", blob) for path, blob in hashes.items()}
 
     # --- campaign
 

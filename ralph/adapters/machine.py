@@ -34,18 +34,20 @@ def resolve_device(wanted: str) -> str:
         return f"cuda:{index}"
     if wanted == "auto":
         return "cpu"
-    raise ConfigError(
-        f'run.device = "{wanted}", but torch can use {count} CUDA devices here. Try `nvidia-smi`, or set device = "auto"'
-    )
+    raise ConfigError(f'run.device = "{wanted}", but torch sees {count} CUDA devices; see `nvidia-smi`, or set "auto"')
 
 
 def _cuda_devices() -> int:
     if not any(Path("/dev").glob("nvidia[0-9]*")):
         return 0
     try:
-        done = subprocess.run([sys.executable, "-c", PROBE], capture_output=True, text=True, timeout=PROBE_S, check=False)
+        done = subprocess.run(
+            [sys.executable, "-c", PROBE], capture_output=True, text=True, timeout=PROBE_S, check=False
+        )
     except subprocess.TimeoutExpired:
-        raise ConfigError(f"torch did not answer within {PROBE_S:.0f} s whether CUDA is there; try `nvidia-smi`") from None
+        raise ConfigError(
+            f"torch did not answer within {PROBE_S:.0f} s whether CUDA is there; try `nvidia-smi`"
+        ) from None
     return int(done.stdout.strip() or 0) if done.returncode == 0 else 0
 
 
@@ -103,7 +105,7 @@ def load_record() -> Mapping[str, JsonValue]:
     frequency = psutil.cpu_freq()
     return {
         "load_1m": round(os.getloadavg()[0], 2),
-        "cpu_mhz": round(frequency.current) if frequency else None,
+        "cpu_mhz": round(frequency.current) if frequency is not None else None,
         "memory_free_bytes": psutil.virtual_memory().available,
     }
 
