@@ -50,6 +50,7 @@ class State:
 
     Of `supervised_s`, the seconds that a supervisor was alive, `busy_s` had something in flight; for `hidden_s` of
     these an agent thought while a run or its scoring went on. `since` says when an open experiment entered its phase.
+    `touched` are the constants that any candidate changed.
     """
 
     campaign: str = ""
@@ -86,7 +87,9 @@ class State:
     agent_s: float = 0.0
     usd: float = 0.0
     tokens: int = 0
+    train_s: float = 0.0
     constants: Mapping[str, JsonValue] = field(default_factory=dict)
+    touched: set[str] = field(default_factory=set)
     _squares: float = 0.0
     _dof: int = 0
     _scores: dict[int, tuple[float, ...]] = field(default_factory=dict)
@@ -233,6 +236,7 @@ class State:
             case Refused():
                 self._change(event.id, phase=Phase.DECIDE, refusals=(*was.refusals, event.reason))
             case Committed():
+                self.touched.update(event.constants)
                 proposal = Proposal(
                     hypothesis=event.hypothesis,
                     expected=event.expected,
@@ -259,6 +263,7 @@ class State:
                 self._change(event.for_id, phase=Phase.RUN)
             case RunEnded():
                 self.run_s += event.seconds
+                self.train_s += event.train_s
                 run = self._run(was, event.run)
                 ended = replace(
                     run,

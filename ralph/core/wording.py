@@ -1,14 +1,12 @@
-"""Words and figures for people: text that cannot break the page it is on, durations, moments, sensible digits.
+"""Words for people: text that cannot break the page it is shown on, durations, moments, counts.
 
 What agents and programs write (hypotheses, reasons) is shown to people in Markdown and on terminals. Covered here: line
 breaks, control and bidirectional characters, tables, emphasis, code, links (bare ones as well), HTML, mathematics.
 Not covered: what the words say.
 """
 
-import math
 import re
 import unicodedata
-from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 LONGEST_INPUT = 4000  # characters looked at; nothing shown is longer
@@ -23,8 +21,10 @@ def plain(text: str, width: int = 0) -> str:
     >>> plain("two\n lines\x1b[31m", 9)
     'two line…'
     """
-    shown = "".join(" " if _breaks(c) else c for c in text[:LONGEST_INPUT] if c.isspace() or _visible(c))
-    line = " ".join(shown.split())
+    text = text[:LONGEST_INPUT]
+    if not text.isprintable():
+        text = "".join(" " if _breaks(c) else c for c in text if c.isspace() or _visible(c))
+    line = " ".join(text.split())
     if width and len(line) > width:
         return line[: width - 1].rstrip() + "…"
     return line
@@ -132,49 +132,3 @@ def ids(numbers: list[int], most: int = 6) -> str:
     """
     text = ", ".join(f"#{n}" for n in numbers[-most:])
     return f"{text} and {len(numbers) - most} more" if len(numbers) > most else text
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Figures:
-    """How many decimals of a score mean something; `decimals` None: numbers too large or too small for any."""
-
-    decimals: int | None
-
-    def score(self, value: float | None) -> str:
-        """One score; a dash for none."""
-        if value is None:
-            return "–"
-        if self.decimals is None or not math.isfinite(value) or abs(value) >= 1e9:
-            return f"{value:.5g}".replace("-", "−")
-        return f"{value:.{self.decimals}f}".replace("-", "−")
-
-    def delta(self, value: float | None) -> str:
-        """A difference, with its sign."""
-        if value is None:
-            return "–"
-        shown = self.score(abs(value))
-        sign = "" if float(shown) == 0 else "−" if value < 0 else "+"
-        return f"{sign}{shown}"
-
-    def error(self, se: float | None) -> str:
-        """`± se`, with a digit more where it would round to nothing; honest when it is unknown."""
-        if se is None:
-            return "± ?"
-        shown = self.score(se)
-        return f"± {shown}" if se == 0 or float(shown) > 0 else f"± {se:.1g}"
-
-
-def figures(scale: float | None, sigma: float | None) -> Figures:
-    """Digits for scores of size `scale` and noise `sigma`: one or two digits of sigma, five of the score without it.
-
-    >>> figures(0.98, 0.0005).score(0.97412), figures(1.6, 0.0013).score(1.63127), figures(0.98, None).score(0.97412)
-    ('0.9741', '1.6313', '0.97412')
-    """
-    if sigma is not None and sigma > 0 and math.isfinite(sigma):
-        power = math.floor(math.log10(sigma))
-        decimals = -power + (1 if sigma / 10.0**power < 5 else 0)
-    elif scale is not None and scale != 0 and math.isfinite(scale):
-        decimals = 4 - math.floor(math.log10(abs(scale)))
-    else:
-        decimals = 4
-    return Figures(decimals=max(0, decimals) if decimals <= 9 else None)
