@@ -4,13 +4,14 @@
 experiments stays linear; everything it holds is frozen.
 """
 
+import math
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import assert_never
 
-from ralph.core.statistics import Noise, pooled_noise
+from ralph.core.statistics import UNKNOWN, Noise
 from ralph.errors import LedgerError
 from ralph.events import (
     AgentEnded,
@@ -63,6 +64,7 @@ class State:
     open_ids: list[int] = field(default_factory=list)
     incumbent_id: int | None = None
     keeps: list[int] = field(default_factory=list)
+    challengers: int = 0  # candidates that this incumbent has seen off
     counts: Counter[Verdict] = field(default_factory=Counter)
     crashes: Counter[CrashKind] = field(default_factory=Counter)
     agent_counts: Counter[str] = field(default_factory=Counter)
@@ -107,7 +109,7 @@ class State:
     @property
     def noise(self) -> Noise:
         """Sigma of one run, pooled over every commit that was run more than once."""
-        return pooled_noise(self._squares, self._dof)
+        return Noise(sigma=math.sqrt(max(0.0, self._squares) / self._dof), dof=self._dof) if self._dof else UNKNOWN
 
     @property
     def begun(self) -> int:
@@ -314,6 +316,8 @@ class State:
             self.counts[event.verdict] += 1
         if event.crash is not None:
             self.crashes[event.crash] += 1
+        if event.id != 0 and event.verdict in (Verdict.KEEP, Verdict.DISCARD):
+            self.challengers = 0 if event.verdict is Verdict.KEEP else self.challengers + 1
         if event.verdict is Verdict.KEEP:
             self.incumbent_id = event.id
             if event.id != 0:
