@@ -250,7 +250,9 @@ class Control(Protocol):
 
 
 class Watcher(Protocol):
-    """Who looks on: a terminal, a log."""
+    """Who looks on: a terminal, a log. `every_s` is how often it wants to look while nothing happens."""
+
+    every_s: float
 
     def event(self, entry: Entry) -> None:
         """Something was recorded."""

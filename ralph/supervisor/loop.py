@@ -25,7 +25,7 @@ from ralph.events import (
 from ralph.ports import World
 from ralph.supervisor.experiment import Experiments
 
-LONGEST_WAIT_S = 30.0  # progress.md says how far a run has come at least this often
+REFRESH_S = 30.0  # progress.md says how far a run has come at least this often
 STOP_WITHIN_S = 30.0  # how long the end waits for killed process trees to be gone
 
 
@@ -36,7 +36,7 @@ class Supervisor:
         self.state: State = fold(world.ledger.entries())
         self._world, self._rules = world, rules
         self._experiments = Experiments(world, self.state, brief_options, self._record)
-        self._stale_report = True
+        self._live, self._stale_report, self._reported_at = report.Live(), True, 0.0
 
     def run(self, opening: CampaignOpened) -> End:
         """Work until a limit, a wish or a problem ends it. Nothing that it started is left when it returns."""
@@ -63,7 +63,8 @@ class Supervisor:
     def _work(self) -> End:
         while True:
             self._heed()
-            before, wait_s = self.state.seq, LONGEST_WAIT_S
+            self._live = report.Live()
+            before, wait_s = self.state.seq, min(REFRESH_S, self._world.watcher.every_s)
             for action in next_actions(self.state, self._world.clock.utc(), self._rules):
                 match action:
                     case End():
@@ -71,15 +72,15 @@ class Supervisor:
                     case Record():
                         self._record(action.event)
                     case Wait():
-                        wait_s = (action.until - self._world.clock.utc()) / timedelta(seconds=1)
+                        self._live = report.Live(wait_until=action.until, wait_reason=action.reason)
+                        wait_s = min(wait_s, (action.until - self._world.clock.utc()) / timedelta(seconds=1))
                     case _:
                         self._experiments.perform(action)
             self._experiments.collect()
             if self.state.seq == before:
                 self._report()
                 self._world.watcher.tick()
-                self._world.control.wait(list(self._experiments.jobs.values()), max(0.0, min(wait_s, LONGEST_WAIT_S)))
-                self._stale_report = True
+                self._world.control.wait(list(self._experiments.jobs.values()), max(0.0, wait_s))
 
     def _heed(self) -> None:
         """Write down what people asked for since the last look."""
@@ -104,9 +105,12 @@ class Supervisor:
             self._world.reach("reported")
 
     def _report(self) -> None:
-        if self._stale_report:
-            self._world.papers.progress(report.render_progress(self.state, self._world.clock.utc()))
-            self._stale_report = False
+        now = self._world.clock.monotonic()
+        if self._stale_report or now - self._reported_at >= REFRESH_S:
+            self._world.papers.progress(
+                report.render_progress(self.state, self._world.clock.utc().astimezone(), self._live)
+            )
+            self._stale_report, self._reported_at = False, now
 
     def _stop_jobs(self, reason: str) -> None:
         """Ask every job to end and wait until its tree is gone; results that come now are not results."""

@@ -119,7 +119,7 @@ class LabAgents:
     def remains(self, order: AgentOrder) -> AgentEnded | None:
         """Nothing outlives a laboratory."""
         del order
-        return None  # noqa: RET501 - the port says so
+        return None
 
     def start(self, order: AgentOrder) -> Job[AgentEnded]:
         """Think for a while."""
@@ -145,7 +145,7 @@ class LabRunner:
     def remains(self, order: RunOrder) -> RunEnded | None:
         """Nothing outlives a laboratory."""
         del order
-        return None  # noqa: RET501 - the port says so
+        return None
 
     def start(self, order: RunOrder) -> Job[RunEnded]:
         """Train for a while."""
@@ -180,7 +180,7 @@ class LabScorer:
     def remains(self, order: ScoreOrder) -> Scored | None:
         """Nothing outlives a laboratory."""
         del order
-        return None  # noqa: RET501 - the port says so
+        return None
 
     def start(self, order: ScoreOrder) -> Job[Scored]:
         """Score with noise."""
@@ -282,6 +282,8 @@ class LabControl:
 
 class SilentWatcher:
     """Nobody looks on."""
+
+    every_s = 3600.0
 
     def event(self, entry: Entry) -> None:
         """Say nothing."""
