@@ -1,4 +1,4 @@
-"""`ralph check`: what this machine has and lacks, and the five requirements of a research loop, answered by measurement.
+"""`ralph check`: what this machine has and lacks, and the five requirements, answered by measurement.
 
 The five: an objective score, fast and cheap iterations, a bounded environment, low cost of failure, traceable outputs.
 """
