@@ -179,6 +179,14 @@ class Child:
             self._control.send(f"kill {line}\n".encode())
         self._signal_shim(signal.SIGCONT)  # a payload may have stopped it
 
+    def set_deadline(self, seconds: float) -> None:
+        """Replace its deadline by one that many seconds from now."""
+        self._overdue_at = self._overdue(seconds)
+        try:
+            self._control.send(f"deadline {seconds:.6f}\n".encode())
+        except OSError:
+            pass  # it is about to be gone
+
     def close(self) -> None:
         """Give the descriptors back, after `poll` has answered. A payload that still lives is killed by this."""
         if self._pidfd >= 0:

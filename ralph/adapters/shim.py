@@ -178,6 +178,7 @@ class Domain:
         self.struck: set[Identity] = set()
         self.heard = b""
         self.started = time.monotonic()
+        self.allowed_s: float | None = spec["deadline_s"]  # counted from the start
 
     def start(self) -> None:
         """Start the payload in a session of its own: no terminal, default signals, the promised descriptors only."""
@@ -240,21 +241,25 @@ class Domain:
         for line in lines.split(b"\n"):
             if line.startswith(b"kill "):
                 return "killed", line[5:].decode(errors="replace")
+            if line.startswith(b"deadline "):
+                self.allowed_s = time.monotonic() - self.started + float(line[9:])
         return None
 
     def left_s(self) -> float:
         """Seconds to the deadline."""
-        deadline_s = self.spec["deadline_s"]
-        return NEVER_S if deadline_s is None else self.started + deadline_s - time.monotonic()
+        return NEVER_S if self.allowed_s is None else self.started + self.allowed_s - time.monotonic()
 
     def why_end(self) -> tuple[str, str] | None:
         """Reason and detail to end the payload now, None while there are none."""
         limit = self.spec["log_limit_bytes"]
+        wish = self.listen()  # first: it may move the deadline
+        if wish is not None:
+            return wish
         if self.left_s() <= 0:
-            return "deadline", f"deadline of {self.spec['deadline_s']:g} s"
+            return "deadline", f"deadline of {self.allowed_s:g} s"
         if limit is not None and os.fstat(1).st_size > limit:
             return "killed", f"log over {limit} bytes"
-        return self.listen()
+        return None
 
     def watch(self) -> tuple[str, str]:
         """Wait for the leader's end or for a reason to end it; the reason and its detail."""

@@ -1,0 +1,375 @@
+"""The state of a campaign is a fold of its ledger: replaying the same events gives the same state, always.
+
+`State` is the one value here that changes in place, by `apply` alone, so that folding a hundred thousand
+experiments stays linear; everything it holds is frozen.
+"""
+
+import math
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+from typing import assert_never
+
+from ralph.core.statistics import UNKNOWN, Noise
+from ralph.errors import LedgerError
+from ralph.events import (
+    AgentEnded,
+    Briefed,
+    CampaignOpened,
+    Committed,
+    Entry,
+    Judged,
+    Paused,
+    Refused,
+    Resumed,
+    RunEnded,
+    RunStarted,
+    Scored,
+    Settled,
+    StopRequested,
+    SupervisorStarted,
+    SupervisorStopped,
+)
+from ralph.model import (
+    AgentOutcome,
+    ArenaRecord,
+    CrashKind,
+    Experiment,
+    JsonValue,
+    Outcome,
+    Phase,
+    Proposal,
+    Run,
+    Verdict,
+)
+
+
+@dataclass(slots=True, kw_only=True)
+class State:
+    """All that the ledger says. Experiments are in `experiments` by id; `open_ids` are those not settled yet.
+
+    Of `supervised_s`, the seconds that a supervisor was alive, `busy_s` had something in flight; for `hidden_s` of
+    these an agent thought while a run or its scoring went on. `since` says when an open experiment entered its phase.
+    `touched` are the constants that any candidate changed.
+    """
+
+    campaign: str = ""
+    arena: ArenaRecord | None = None
+    base: str = ""
+    opened: datetime | None = None
+    seq: int = 0
+    last_at: datetime | None = None
+    experiments: dict[int, Experiment] = field(default_factory=dict)
+    open_ids: list[int] = field(default_factory=list)
+    incumbent_id: int | None = None
+    keeps: list[int] = field(default_factory=list)
+    challengers: int = 0  # candidates that this incumbent has seen off
+    counts: Counter[Verdict] = field(default_factory=Counter)
+    crashes: Counter[CrashKind] = field(default_factory=Counter)
+    agent_counts: Counter[str] = field(default_factory=Counter)
+    guidance: dict[str, int] = field(default_factory=dict)
+    guidance_at: dict[str, datetime] = field(default_factory=dict)
+    failures_in_row: int = 0
+    failed_at: datetime | None = None
+    paused: bool = False
+    paused_by: str = ""
+    paused_at: datetime | None = None
+    stop_requested: StopRequested | None = None
+    running: bool = False
+    stopped: SupervisorStopped | None = None
+    stopped_at: datetime | None = None
+    session_started: datetime | None = None
+    supervised_s: float = 0.0
+    busy_s: float = 0.0
+    hidden_s: float = 0.0
+    since: dict[int, datetime] = field(default_factory=dict)
+    run_s: float = 0.0
+    score_s: float = 0.0
+    agent_s: float = 0.0
+    usd: float = 0.0
+    tokens: int = 0
+    train_s: float = 0.0
+    constants: Mapping[str, JsonValue] = field(default_factory=dict)
+    touched: set[str] = field(default_factory=set)
+    _squares: float = 0.0
+    _dof: int = 0
+    _scores: dict[int, tuple[float, ...]] = field(default_factory=dict)
+
+    @property
+    def incumbent(self) -> Experiment | None:
+        """The experiment to beat; None before the baseline has a verdict."""
+        return None if self.incumbent_id is None else self.experiments[self.incumbent_id]
+
+    @property
+    def baseline(self) -> Experiment | None:
+        """Experiment 0."""
+        return self.experiments.get(0)
+
+    @property
+    def noise(self) -> Noise:
+        """Sigma of one run, pooled over every commit that was run more than once."""
+        return Noise(sigma=math.sqrt(max(0.0, self._squares) / self._dof), dof=self._dof) if self._dof else UNKNOWN
+
+    @property
+    def begun(self) -> int:
+        """Experiments begun, the baseline apart."""
+        return max(0, len(self.experiments) - 1)
+
+    @property
+    def judged(self) -> int:
+        """Experiments with a verdict, the baseline apart."""
+        return sum(self.counts.values())
+
+    def open(self) -> list[Experiment]:
+        """Experiments in flight, oldest first."""
+        return [self.experiments[i] for i in self.open_ids]
+
+    def resolved_constants(self, id: int) -> dict[str, JsonValue]:  # noqa: A002 - the word of the ledger
+        """All known constants of an experiment: the baseline's, changed along the line of its bases."""
+        by_commit = {self.experiments[k].commit: k for k in (0, *self.keeps)}
+        chain = [id]
+        while chain[-1] != 0 and (parent := by_commit.get(self.experiments[chain[-1]].base)) is not None:
+            chain.append(parent)
+        values = dict(self.constants)
+        for link in reversed(chain):
+            values.update(self.experiments[link].constants)
+        return values
+
+    def apply(self, entry: Entry) -> None:
+        """Take one more entry into account. Raises LedgerError when it cannot follow what came before."""
+        event, at = entry.event, entry.at
+        if self.running and self.last_at is not None and not isinstance(event, SupervisorStarted):
+            self._spend(max(0.0, (at - self.last_at).total_seconds()))
+        self.seq, self.last_at = entry.seq, at
+        match event:
+            case CampaignOpened():
+                self._open(event, at)
+            case SupervisorStarted() | SupervisorStopped() | StopRequested() | Paused() | Resumed():
+                self._control(event, at)
+            case Briefed():
+                self._brief(event, at)
+            case AgentEnded() | Refused() | Committed():
+                self._propose(event)
+            case RunStarted() | RunEnded() | Scored():
+                self._measure(event, at)
+            case Judged():
+                self._judge(event, at)
+            case Settled():
+                self._change(event.id, phase=Phase.DONE)
+                self.open_ids.remove(event.id)
+                self.since.pop(event.id, None)
+            case _:
+                assert_never(event)
+
+    @property
+    def working(self) -> bool:
+        """Whether something is in flight. What waits to be decided does not count during a pause."""
+        return any(not (self.paused and e.phase is Phase.DECIDE) for e in self.open())
+
+    @property
+    def thinking_ahead(self) -> bool:
+        """Whether an agent thinks while a run or its scoring goes on."""
+        phases = {e.phase for e in self.open()}
+        return Phase.AGENT in phases and not phases.isdisjoint((Phase.RUN, Phase.SCORE))
+
+    def _spend(self, seconds: float) -> None:
+        """Account for the time since the last entry, by what was in flight during it."""
+        self.supervised_s += seconds
+        if self.working:
+            self.busy_s += seconds
+        if self.thinking_ahead:
+            self.hidden_s += seconds
+
+    def _open(self, event: CampaignOpened, at: datetime) -> None:
+        self.campaign, self.arena, self.base, self.opened = event.campaign, event.arena, event.base, at
+        self.constants = event.constants
+        self.experiments[0] = Experiment(id=0, base=event.base, commit=event.base, started=at, phase=Phase.DECIDE)
+        self.open_ids.append(0)
+        self.since[0] = at
+
+    def _control(
+        self, event: SupervisorStarted | SupervisorStopped | StopRequested | Paused | Resumed, at: datetime
+    ) -> None:
+        match event:
+            case SupervisorStarted():
+                if self.session_started is None or self.stopped is not None:
+                    self.session_started = at
+                self.running, self.stopped, self.stopped_at, self.stop_requested = True, None, None, None
+                self.failures_in_row = 0 if self.session_started == at else self.failures_in_row
+            case SupervisorStopped():
+                self.running, self.stopped, self.stopped_at = False, event, at
+            case StopRequested():
+                self.stop_requested = event
+            case Paused():
+                self.paused, self.paused_by, self.paused_at = True, event.by, at
+            case Resumed():
+                self.paused, self.paused_by, self.paused_at = False, "", None
+            case _:
+                assert_never(event)
+
+    def _brief(self, event: Briefed, at: datetime) -> None:
+        for line in event.guidance:
+            self.guidance.setdefault(line, event.id)
+            self.guidance_at.setdefault(line, at)
+        if event.id not in self.experiments:
+            self.experiments[event.id] = Experiment(id=event.id, base=event.base, agent=event.agent, started=at)
+            self.open_ids.append(event.id)
+            self.since[event.id] = at
+            self.agent_counts[event.agent] += 1
+        self._change(event.id, base=event.base, agent=event.agent, attempt=event.attempt, phase=Phase.AGENT)
+
+    def _propose(self, event: AgentEnded | Refused | Committed) -> None:
+        was = self._get(event.id)
+        match event:
+            case AgentEnded():
+                self.agent_s += event.seconds
+                self.usd += event.usd
+                self.tokens += event.tokens
+                usable = event.outcome is AgentOutcome.PROPOSED
+                self._change(
+                    event.id,
+                    phase=Phase.COMMIT if usable else Phase.DECIDE,
+                    refusals=was.refusals if usable else (*was.refusals, event.reason),
+                    agent_s=was.agent_s + event.seconds,
+                    usd=was.usd + event.usd,
+                    tokens=was.tokens + event.tokens,
+                )
+            case Refused():
+                self._change(event.id, phase=Phase.DECIDE, refusals=(*was.refusals, event.reason))
+            case Committed():
+                self.touched.update(event.constants)
+                proposal = Proposal(
+                    hypothesis=event.hypothesis,
+                    expected=event.expected,
+                    learnings=event.learnings,
+                    supersedes=event.supersedes,
+                )
+                self._change(
+                    event.id,
+                    phase=Phase.DECIDE,
+                    commit=event.commit,
+                    proposal=proposal,
+                    lines_delta=event.lines_delta,
+                    constants=event.constants,
+                )
+            case _:
+                assert_never(event)
+
+    def _measure(self, event: RunStarted | RunEnded | Scored, at: datetime) -> None:
+        was = self._get(event.id)
+        match event:
+            case RunStarted():
+                run = Run(number=event.run, seed=event.seed, for_id=event.for_id, started=at)
+                self._change(event.id, runs=(*was.runs, run))
+                self._change(event.for_id, phase=Phase.RUN)
+            case RunEnded():
+                self.run_s += event.seconds
+                self.train_s += event.train_s
+                run = self._run(was, event.run)
+                ended = replace(
+                    run,
+                    outcome=event.outcome,
+                    crash=event.crash,
+                    reason=event.reason,
+                    tail=event.tail,
+                    setup_s=event.setup_s,
+                    train_s=event.train_s,
+                    export_s=event.export_s,
+                    seconds=event.seconds,
+                    peak_bytes=event.peak_bytes,
+                )
+                self._replace_run(was, ended)
+                after = Phase.SCORE if event.outcome is Outcome.OK else Phase.DECIDE
+                self._change(run.for_id, phase=after)
+            case Scored():
+                self.score_s += event.seconds
+                run = self._run(was, event.run)
+                scored = replace(
+                    run,
+                    scored=event.outcome,
+                    score=event.score,
+                    score_se=event.se,
+                    score_s=event.seconds,
+                    crash=event.crash,
+                    reason=event.reason,
+                )
+                self._replace_run(was, scored)
+                self._change(run.for_id, phase=Phase.DECIDE)
+                self._remember_noise(event.id)
+            case _:
+                assert_never(event)
+
+    def _judge(self, event: Judged, at: datetime) -> None:
+        was = self._change(
+            event.id,
+            phase=Phase.SETTLE,
+            verdict=event.verdict,
+            reason=event.reason,
+            crash=event.crash,
+            delta=event.delta,
+            delta_se=event.delta_se,
+            against=event.against,
+            ended=at,
+        )
+        if event.id != 0:
+            self.counts[event.verdict] += 1
+        if event.crash is not None:
+            self.crashes[event.crash] += 1
+        if event.id != 0 and event.verdict in (Verdict.KEEP, Verdict.DISCARD):
+            self.challengers = 0 if event.verdict is Verdict.KEEP else self.challengers + 1
+        if event.verdict is Verdict.KEEP:
+            self.incumbent_id = event.id
+            if event.id != 0:
+                self.keeps.append(event.id)
+        if was.verdict in (Verdict.KEEP, Verdict.DISCARD):
+            self.failures_in_row = 0
+        else:
+            self.failures_in_row += 1
+            self.failed_at = at
+
+    def _remember_noise(self, id: int) -> None:  # noqa: A002 - the word of the ledger
+        """Keep the pooled sum of squares up to date without looking at every experiment again."""
+        before, after = self._scores.get(id, ()), self.experiments[id].scores
+        self._squares += _squares(after) - _squares(before)
+        self._dof += max(0, len(after) - 1) - max(0, len(before) - 1)
+        self._scores[id] = after
+
+    def _get(self, id: int) -> Experiment:  # noqa: A002
+        try:
+            return self.experiments[id]
+        except KeyError:
+            raise LedgerError(f"entry {self.seq} speaks of experiment {id}, which never began") from None
+
+    def _run(self, experiment: Experiment, number: int) -> Run:
+        for run in experiment.runs:
+            if run.number == number:
+                return run
+        raise LedgerError(f"entry {self.seq} speaks of run {number} of experiment {experiment.id}, which never began")
+
+    def _replace_run(self, experiment: Experiment, run: Run) -> None:
+        runs = tuple(run if r.number == run.number else r for r in experiment.runs)
+        self._change(experiment.id, runs=runs)
+
+    def _change(self, id: int, **fields: object) -> Experiment:  # noqa: A002
+        was = self._get(id)
+        changed = replace(was, **fields)  # type: ignore[arg-type]
+        if changed.phase is not was.phase and self.last_at is not None:
+            self.since[id] = self.last_at
+        self.experiments[id] = changed
+        return changed
+
+
+def _squares(scores: tuple[float, ...]) -> float:
+    if len(scores) < 2:
+        return 0.0
+    mean = sum(scores) / len(scores)
+    return sum((s - mean) ** 2 for s in scores)
+
+
+def fold(entries: Iterable[Entry]) -> State:
+    """Replay a whole ledger."""
+    state = State()
+    for entry in entries:
+        state.apply(entry)
+    return state

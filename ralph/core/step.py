@@ -1,0 +1,216 @@
+"""What to do next: a pure function from the state and the hour to a list of actions.
+
+Plural from the start: several experiments may be in flight, and each says what it needs. `Rules.in_flight` bounds how
+many; the one lane is taken by one run or scoring at a time.
+"""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import assert_never
+
+from ralph.core.actions import Action, Brief, Commit, End, Measure, Propose, Record, Score, Settle, Wait
+from ralph.core.decision import Discard, Evidence, Keep, KeepRule, RunAgain, Side, baseline_runs, decide
+from ralph.core.fold import State
+from ralph.core.patience import Patience
+from ralph.errors import ExitStatus
+from ralph.events import Judged, RunStarted
+from ralph.model import CrashKind, Experiment, Outcome, Phase, Run, Verdict
+
+VOIDS_ALLOWED = 2  # void runs are repeated this often before the experiment itself is void
+LANE_PHASES = frozenset({Phase.RUN, Phase.SCORE})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Limits:
+    """When to stop by itself; 0 and None mean no limit."""
+
+    experiments: int = 0
+    hours: float = 0.0
+    until: datetime | None = None
+    device_hours: float = 0.0
+
+    def reached(self, state: State, now: datetime) -> str:
+        """The limit that is reached, in words; empty when none is."""
+        if self.experiments and state.begun - state.counts[Verdict.VOID] >= self.experiments:
+            return f"{self.experiments} experiments are done"
+        if self.hours and state.session_started and now - state.session_started >= timedelta(hours=self.hours):
+            return f"{self.hours:g} hours are over"
+        if self.until and now >= self.until:
+            return f"it is {self.until.astimezone():%H:%M}"
+        if self.device_hours and state.run_s >= self.device_hours * 3600:
+            return f"{self.device_hours:g} device hours are spent"
+        return ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rules:
+    """What the human configured, as far as it decides what happens next."""
+
+    keep: KeepRule
+    repairs: int = 2
+    mix: Mapping[str, float] = field(default_factory=lambda: {"tuner": 1.0})
+    limits: Limits = field(default_factory=Limits)
+    patience: Patience = field(default_factory=Patience)
+    in_flight: int = 1
+
+
+def next_actions(state: State, now: datetime, rules: Rules) -> list[Action]:
+    """Everything that can be done at this moment, in the order in which to do it. Empty: wait for news."""
+    stop = state.stop_requested
+    if stop is not None and stop.now:
+        return [End(status=ExitStatus.DONE, reason=f"stopped at once by {stop.by}")]
+    draining = stop is not None or state.paused
+    actions = [a for e in state.open() for a in _advance(state, e, rules) if not (draining and _begins_something(a))]
+    if actions:
+        return actions if draining else [*actions, *_begin(state, now, rules)]
+    if stop is not None:
+        return [End(status=ExitStatus.DONE, reason=f"stopped by {stop.by}")]
+    return [] if state.paused else _begin(state, now, rules)
+
+
+def _begins_something(action: Action) -> bool:
+    return isinstance(action, Brief) or (isinstance(action, Record) and isinstance(action.event, RunStarted))
+
+
+def _begin(state: State, now: datetime, rules: Rules) -> list[Action]:
+    """Start the next experiment if there is room, budget and patience; say why not otherwise."""
+    incumbent = state.incumbent
+    if incumbent is None:
+        return _without_baseline(state)
+    busy = bool(state.open_ids)
+    if reason := rules.limits.reached(state, now):
+        return [] if busy else [End(status=ExitStatus.DONE, reason=reason)]
+    if rules.patience.exhausted(state.failures_in_row):
+        why = f"{state.failures_in_row} experiments in a row gave no measurement; the last: {_last_reason(state)}"
+        return [] if busy else [End(status=ExitStatus.PARKED, reason=why)]
+    if len(state.open_ids) >= rules.in_flight:
+        return []
+    resume = rules.patience.resume_at(state.failures_in_row, state.failed_at)
+    if resume is not None and now < resume:
+        return [] if busy else [Wait(until=resume, reason=f"{state.failures_in_row} failures in a row")]
+    new = len(state.experiments)
+    return [Brief(id=new, agent=choose_agent(state, rules.mix), attempt=1, base=incumbent.commit)]
+
+
+def _without_baseline(state: State) -> list[Action]:
+    baseline = state.baseline
+    if baseline is None or baseline.phase is not Phase.DONE:
+        return []
+    status = ExitStatus.PARKED if baseline.verdict is Verdict.VOID else ExitStatus.CONFIG
+    return [End(status=status, reason=f"there is no baseline: {baseline.reason}")]
+
+
+def _last_reason(state: State) -> str:
+    last = max((e for e in state.experiments.values() if e.verdict is not None), key=lambda e: e.id)
+    return f"#{last.id} {last.verdict}: {last.reason}"
+
+
+def choose_agent(state: State, mix: Mapping[str, float]) -> str:
+    """The agent that is furthest behind its share; ties go to the first by name. Pure, so a restart repeats it."""
+    total, begun = sum(mix.values()), state.begun
+
+    def behind(name: str) -> float:
+        return mix[name] / total * (begun + 1) - state.agent_counts[name]
+
+    return max(sorted(mix), key=behind)
+
+
+def _advance(state: State, e: Experiment, rules: Rules) -> Iterator[Action]:
+    match e.phase:
+        case Phase.AGENT:
+            yield Propose(id=e.id, attempt=e.attempt)
+        case Phase.COMMIT:
+            yield Commit(id=e.id)
+        case Phase.RUN | Phase.SCORE:
+            owner, run = run_in_hand(state, e)
+            yield (Measure if e.phase is Phase.RUN else Score)(id=owner.id, run=run.number)
+        case Phase.SETTLE:
+            yield Settle(id=e.id)
+        case Phase.DECIDE:
+            yield from _decide(state, e, rules)
+        case Phase.DONE:
+            return
+        case _:
+            assert_never(e.phase)
+
+
+def run_in_hand(state: State, e: Experiment) -> tuple[Experiment, Run]:
+    """The run in flight for `e`: its own, or one of the incumbent that is re-measured for its sake."""
+    for owner in (e, state.incumbent):
+        if owner is not None and (run := owner.open_run) is not None and run.for_id == e.id:
+            return owner, run
+    raise LookupError(f"experiment {e.id} is in phase {e.phase} without a run in flight")
+
+
+def _decide(state: State, e: Experiment, rules: Rules) -> Iterator[Action]:
+    last = e.runs[-1] if e.runs else None
+    if not e.commit:
+        yield from _after_refusal(e, rules)
+    elif last is not None and last.failed:
+        yield from _after_failed_run(state, e, last)
+    elif e.id == 0 and len(e.scores) >= baseline_runs(rules.keep):
+        yield Record(event=Judged(id=0, verdict=Verdict.KEEP, reason="baseline"))
+    elif e.id == 0 or not e.scores:
+        yield from _run_again(state, e, for_id=e.id)
+    else:
+        yield from _compare(state, e, rules)
+
+
+def _after_refusal(e: Experiment, rules: Rules) -> Iterator[Action]:
+    if len(e.refusals) <= rules.repairs:
+        yield Brief(id=e.id, agent=e.agent, attempt=e.attempt + 1, base=e.base)
+    else:
+        yield Record(event=Judged(id=e.id, verdict=Verdict.INVALID, reason=e.refusals[-1]))
+
+
+def _after_failed_run(state: State, e: Experiment, run: Run) -> Iterator[Action]:
+    outcomes = {run.outcome, run.scored}
+    if Outcome.CRASH in outcomes:
+        kind = run.crash or CrashKind.EXCEPTION
+        yield Record(event=Judged(id=e.id, verdict=Verdict.CRASH, crash=kind, reason=run.reason))
+    elif Outcome.INVALID in outcomes:
+        yield Record(event=Judged(id=e.id, verdict=Verdict.INVALID, reason=run.reason))
+    elif sum(Outcome.VOID in {r.outcome, r.scored} for r in e.runs) <= VOIDS_ALLOWED:
+        yield from _run_again(state, e, for_id=e.id)
+    else:
+        yield Record(event=Judged(id=e.id, verdict=Verdict.VOID, reason=run.reason))
+
+
+def _compare(state: State, e: Experiment, rules: Rules) -> Iterator[Action]:
+    incumbent = state.incumbent
+    if incumbent is None:
+        raise LookupError(f"experiment {e.id} has scores before there is a baseline")
+    evidence = Evidence(candidate=e.scores, incumbent=incumbent.scores, noise=state.noise, lines_delta=e.lines_delta)
+    decision = decide(rules.keep, evidence)
+    match decision:
+        case RunAgain(of=Side.CANDIDATE):
+            yield from _run_again(state, e, for_id=e.id)
+        case RunAgain():
+            spoilt = [r for r in incumbent.runs if r.for_id == e.id and r.failed]
+            if len(spoilt) > VOIDS_ALLOWED:
+                why = f"the incumbent #{incumbent.id} could not be measured again: {spoilt[-1].reason}"
+                yield Record(event=Judged(id=e.id, verdict=Verdict.VOID, reason=why))
+            else:
+                yield from _run_again(state, incumbent, for_id=e.id)
+        case Keep() | Discard():
+            yield Record(
+                event=Judged(
+                    id=e.id,
+                    verdict=Verdict.KEEP if isinstance(decision, Keep) else Verdict.DISCARD,
+                    reason=decision.reason,
+                    delta=decision.delta,
+                    delta_se=decision.se,
+                    against=incumbent.id,
+                )
+            )
+        case _:
+            assert_never(decision)
+
+
+def _run_again(state: State, e: Experiment, for_id: int) -> Iterator[Action]:
+    """Plan one more run of `e` if the lane is free. Seeds are unique within a campaign and say where they are from."""
+    if any(other.phase in LANE_PHASES for other in state.open()):
+        return
+    number = len(e.runs) + 1
+    yield Record(event=RunStarted(id=e.id, run=number, seed=1000 * e.id + number, for_id=for_id))

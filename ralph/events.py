@@ -1,0 +1,228 @@
+"""The ledger's vocabulary: everything that can happen in a campaign.
+
+Kinds only grow: a field may be added with a default, none is renamed or removed, so that any old ledger replays.
+Times are not in the events; the ledger stamps each entry. Seconds are wall-clock durations.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from ralph.model import (
+    AgentOutcome,
+    ArenaRecord,
+    CrashKind,
+    JsonValue,
+    Learning,
+    Outcome,
+    Verdict,
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CampaignOpened:
+    """A campaign begins; experiment 0 is its base commit."""
+
+    campaign: str
+    arena: ArenaRecord
+    base: str
+    constants: Mapping[str, JsonValue] = field(default_factory=dict)
+    machine: Mapping[str, JsonValue] = field(default_factory=dict)
+    kind: Literal["campaign_opened"] = "campaign_opened"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SupervisorStarted:
+    """A supervisor took this folder."""
+
+    pid: int
+    host: str
+    version: str
+    sandbox: str
+    kind: Literal["supervisor_started"] = "supervisor_started"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SupervisorStopped:
+    """A supervisor ended on purpose. Without this event it was killed."""
+
+    status: int
+    reason: str
+    kind: Literal["supervisor_stopped"] = "supervisor_stopped"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StopRequested:
+    """Somebody asked for the end: after the run in hand, or now."""
+
+    now: bool
+    by: str
+    kind: Literal["stop_requested"] = "stop_requested"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Paused:
+    """Nothing new begins until Resumed."""
+
+    by: str
+    kind: Literal["paused"] = "paused"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Resumed:
+    """The end of a pause."""
+
+    by: str
+    kind: Literal["resumed"] = "resumed"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Briefed:
+    """Intent: an agent will be started on this base. `guidance` are the human's lines that no earlier brief had."""
+
+    id: int
+    base: str
+    agent: str
+    attempt: int = 1
+    guidance: tuple[str, ...] = ()
+    kind: Literal["briefed"] = "briefed"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AgentEnded:
+    """The agent and its whole process tree are gone."""
+
+    id: int
+    attempt: int
+    outcome: AgentOutcome
+    reason: str
+    seconds: float
+    usd: float = 0.0
+    tokens: int = 0
+    kind: Literal["agent_ended"] = "agent_ended"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Refused:
+    """A proposal broke a rule; no device time was spent on it."""
+
+    id: int
+    attempt: int
+    reason: str
+    kind: Literal["refused"] = "refused"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Committed:
+    """The candidate exists in git and is pinned."""
+
+    id: int
+    commit: str
+    hypothesis: str
+    expected: str = ""
+    learnings: tuple[Learning, ...] = ()
+    supersedes: tuple[str, ...] = ()
+    lines_delta: int = 0
+    constants: Mapping[str, JsonValue] = field(default_factory=dict)
+    kind: Literal["committed"] = "committed"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunStarted:
+    """Intent: one run of experiment `id`. `for_id` differs where an incumbent is re-measured for a candidate's sake."""
+
+    id: int
+    run: int
+    seed: int
+    for_id: int
+    kind: Literal["run_started"] = "run_started"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunEnded:
+    """The run and its whole process tree are gone."""
+
+    id: int
+    run: int
+    outcome: Outcome
+    crash: CrashKind | None = None
+    reason: str = ""
+    tail: str = ""
+    setup_s: float = 0.0
+    train_s: float = 0.0
+    export_s: float = 0.0
+    seconds: float = 0.0
+    peak_bytes: int = 0
+    record: Mapping[str, JsonValue] = field(default_factory=dict)
+    kind: Literal["run_ended"] = "run_ended"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Scored:
+    """What the scorer said of one run."""
+
+    id: int
+    run: int
+    outcome: Outcome
+    score: float | None = None
+    se: float | None = None
+    crash: CrashKind | None = None
+    reason: str = ""
+    seconds: float = 0.0
+    metrics: Mapping[str, JsonValue] = field(default_factory=dict)
+    kind: Literal["scored"] = "scored"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Judged:
+    """The verdict. Its effects (branch, note, learnings) follow and end with Settled."""
+
+    id: int
+    verdict: Verdict
+    reason: str
+    crash: CrashKind | None = None
+    delta: float | None = None
+    delta_se: float | None = None
+    against: int | None = None
+    kind: Literal["judged"] = "judged"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settled:
+    """Every effect of a verdict is done; nothing of the experiment is left to do."""
+
+    id: int
+    kind: Literal["settled"] = "settled"
+
+
+Event = (
+    CampaignOpened
+    | SupervisorStarted
+    | SupervisorStopped
+    | StopRequested
+    | Paused
+    | Resumed
+    | Briefed
+    | AgentEnded
+    | Refused
+    | Committed
+    | RunStarted
+    | RunEnded
+    | Scored
+    | Judged
+    | Settled
+)
+
+AnyEvent = Annotated[Event, Field(discriminator="kind")]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Entry:
+    """One line of the ledger: when, in which place, and what."""
+
+    seq: int
+    at: datetime
+    event: Event

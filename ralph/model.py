@@ -1,0 +1,218 @@
+"""The nouns: small frozen values that every layer shares. No behaviour beyond what follows from their own fields."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from enum import StrEnum
+
+JsonValue = str | int | float | bool | None
+
+
+class Direction(StrEnum):
+    """Which way the metric improves."""
+
+    MIN = "min"
+    MAX = "max"
+
+    @property
+    def sign(self) -> float:
+        """+1 where lower is better, -1 where higher is: `sign * score` is always to be minimised."""
+        return 1.0 if self is Direction.MIN else -1.0
+
+
+class ScoreMode(StrEnum):
+    """Where a score comes from; the ledger says so for each campaign."""
+
+    SEALED = "sealed"
+    REPORTED = "reported"
+    COMMAND = "command"
+
+
+class Verdict(StrEnum):
+    """How an experiment ends."""
+
+    KEEP = "keep"
+    DISCARD = "discard"
+    CRASH = "crash"
+    INVALID = "invalid"  # broke a rule
+    VOID = "void"  # our fault or the machine's: says nothing about the idea
+
+
+class CrashKind(StrEnum):
+    """Why a run or its scoring failed."""
+
+    EXCEPTION = "exception"
+    OUT_OF_MEMORY = "out of memory"
+    NAN = "nan"
+    NO_ARTIFACT = "no artifact"
+    NO_SCORE = "no score"
+    DEADLINE = "deadline"
+    KILLED = "killed"
+
+
+class Outcome(StrEnum):
+    """How one run, or the scoring of one, ended."""
+
+    OK = "ok"
+    CRASH = "crash"
+    INVALID = "invalid"
+    VOID = "void"
+
+
+class AgentOutcome(StrEnum):
+    """How one agent process ended."""
+
+    PROPOSED = "proposed"
+    NOTHING = "nothing"  # ended by itself without a usable proposal.json
+    DEADLINE = "deadline"
+    FAILED = "failed"  # could not be started, or was killed
+
+
+class Phase(StrEnum):
+    """Where an experiment stands between brief and verdict."""
+
+    AGENT = "agent"
+    COMMIT = "commit"
+    DECIDE = "decide"
+    RUN = "run"
+    SCORE = "score"
+    SETTLE = "settle"
+    DONE = "done"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ArenaRecord:
+    """What a campaign is fought in, as its ledger remembers it.
+
+    `parts` maps each thing the hash covers to its own hash or value, so that a change can be named.
+    """
+
+    name: str
+    metric: str
+    direction: Direction
+    mode: ScoreMode
+    hash: str
+    device: str
+    budget_s: float
+    parts: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Learning:
+    """One line of what was learnt, with the experiments that show it."""
+
+    text: str
+    evidence: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Proposal:
+    """What an agent hands back beside its edit of the worktree."""
+
+    hypothesis: str
+    expected: str = ""
+    learnings: tuple[Learning, ...] = ()
+    supersedes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Change:
+    """What a candidate changes against its base: the tree to commit and what is worth knowing about it.
+
+    `constants` holds only the module-level constants whose value differs from the base, as `file:NAME`.
+    """
+
+    tree: str
+    files: tuple[str, ...]
+    lines_added: int
+    lines_removed: int
+    constants: Mapping[str, JsonValue] = field(default_factory=dict)
+
+    @property
+    def lines_delta(self) -> int:
+        """Lines added minus lines removed: negative is simpler."""
+        return self.lines_added - self.lines_removed
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Run:
+    """One timed execution with one seed, as far as it has come. Seconds are wall clock; bytes are bytes."""
+
+    number: int
+    seed: int
+    for_id: int
+    started: datetime
+    outcome: Outcome | None = None
+    crash: CrashKind | None = None
+    reason: str = ""
+    tail: str = ""
+    setup_s: float = 0.0
+    train_s: float = 0.0
+    export_s: float = 0.0
+    seconds: float = 0.0
+    peak_bytes: int = 0
+    scored: Outcome | None = None
+    score: float | None = None
+    score_se: float | None = None
+    score_s: float = 0.0
+
+    @property
+    def failed(self) -> bool:
+        """True when it ended, or was scored, as anything but ok."""
+        return any(o not in (None, Outcome.OK) for o in (self.outcome, self.scored))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Experiment:
+    """One idea from brief to verdict. Experiment 0 is the baseline and has no agent."""
+
+    id: int
+    base: str
+    started: datetime
+    agent: str = ""
+    attempt: int = 1
+    phase: Phase = Phase.AGENT
+    refusals: tuple[str, ...] = ()
+    commit: str = ""
+    proposal: Proposal | None = None
+    lines_delta: int = 0
+    constants: Mapping[str, JsonValue] = field(default_factory=dict)
+    runs: tuple[Run, ...] = ()
+    agent_s: float = 0.0
+    usd: float = 0.0
+    tokens: int = 0
+    verdict: Verdict | None = None
+    crash: CrashKind | None = None
+    reason: str = ""
+    delta: float | None = None
+    delta_se: float | None = None
+    against: int | None = None
+    ended: datetime | None = None
+
+    @property
+    def scores(self) -> tuple[float, ...]:
+        """Scores of its good runs, in the order they were run."""
+        return tuple(r.score for r in self.runs if r.score is not None and not r.failed)
+
+    @property
+    def score(self) -> float | None:
+        """Mean over its good runs, None before the first."""
+        return sum(self.scores) / len(self.scores) if self.scores else None
+
+    @property
+    def hypothesis(self) -> str:
+        """Its proposal's hypothesis; the baseline has none."""
+        return self.proposal.hypothesis if self.proposal else ("baseline" if self.id == 0 else "")
+
+    @property
+    def run_s(self) -> float:
+        """Seconds on the device, all runs together."""
+        return sum(r.seconds for r in self.runs)
+
+    @property
+    def open_run(self) -> Run | None:
+        """The run that is planned or running, or waits for its score."""
+        for run in self.runs:
+            if run.outcome is None or (run.outcome is Outcome.OK and run.scored is None):
+                return run
+        return None

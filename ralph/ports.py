@@ -1,0 +1,285 @@
+"""What the supervisor needs of the world, as protocols. Each has a real implementation and a scripted one that ships.
+
+Processes are *jobs*: `start` returns at once, `poll` answers None until the job's whole process tree is gone. `remains`
+answers with the result of a job that finished before this supervisor came, so that a restart never repeats a finished
+one; `start` first removes whatever an unfinished one left, processes included.
+"""
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from pathlib import Path
+from typing import Protocol, TypeVar
+
+from ralph.events import AgentEnded, Entry, Event, RunEnded, Scored
+from ralph.model import Change, Learning, Proposal
+
+T_co = TypeVar("T_co", covariant=True)
+
+
+class Clock(Protocol):
+    """Time. Durations come from `monotonic`, the record from `utc`."""
+
+    def utc(self) -> datetime:
+        """Now, aware, in UTC."""
+        ...
+
+    def monotonic(self) -> float:
+        """Seconds from an arbitrary start, never backwards."""
+        ...
+
+
+class Ledger(Protocol):
+    """The append-only record of events."""
+
+    def append(self, event: Event) -> Entry:
+        """Make `event` durable, then return its entry."""
+        ...
+
+    def entries(self) -> Iterator[Entry]:
+        """All entries, oldest first."""
+        ...
+
+
+class Job(Protocol[T_co]):
+    """One process tree at work."""
+
+    def fileno(self) -> int | None:
+        """A descriptor that becomes readable when `poll` should be asked again; None if it can be asked at once."""
+        ...
+
+    def poll(self) -> T_co | None:
+        """The result once everything is over, else None."""
+        ...
+
+    def stop(self, reason: str) -> None:
+        """Ask for its end. Returns at once; the result follows through `poll`."""
+        ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AgentOrder:
+    """What one agent is started with: its worktree, the file with all it may know, the facts for those that compute."""
+
+    id: int
+    attempt: int
+    agent: str
+    tree: str
+    brief: Path | None = None
+    facts: Mapping[str, object] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunOrder:
+    """One run of `commit`, checked out at `tree`."""
+
+    id: int
+    run: int
+    seed: int
+    commit: str
+    tree: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ScoreOrder:
+    """Score what run `run` of experiment `id` left."""
+
+    id: int
+    run: int
+    seed: int
+    commit: str
+
+
+class Agents(Protocol):
+    """Starts agents."""
+
+    def remains(self, order: AgentOrder) -> AgentEnded | None:
+        """How it ended, if it did before a restart."""
+        ...
+
+    def start(self, order: AgentOrder) -> Job[AgentEnded]:
+        """Start the agent of this order."""
+        ...
+
+    def proposal(self, order: AgentOrder) -> Proposal:
+        """What it handed back. Raises RefusedError with the reason when it is not usable."""
+        ...
+
+
+class Runner(Protocol):
+    """Carries out runs."""
+
+    def remains(self, order: RunOrder) -> RunEnded | None:
+        """How it ended, if it did before a restart."""
+        ...
+
+    def start(self, order: RunOrder) -> Job[RunEnded]:
+        """Start the run."""
+        ...
+
+
+class Scorer(Protocol):
+    """Turns what a run left into a score, from the sealed copy made at the campaign's start."""
+
+    def broken_seal(self) -> str:
+        """What differs in the sealed copy, in words; empty when all is as it was. What differed is put right."""
+        ...
+
+    def remains(self, order: ScoreOrder) -> Scored | None:
+        """What it said, if it did before a restart."""
+        ...
+
+    def start(self, order: ScoreOrder) -> Job[Scored]:
+        """Start scoring."""
+        ...
+
+
+class Repo(Protocol):
+    """The repository. The user's checkout, index and untracked files are never touched."""
+
+    def open_campaign(self, campaign: str, base: str) -> None:
+        """Make the campaign's branch at `base`; nothing happens if it is there already."""
+        ...
+
+    def checkout(self, name: str, commit: str) -> Path:
+        """A fresh worktree of `commit`; whatever was under that name before is gone."""
+        ...
+
+    def discard(self, name: str) -> None:
+        """Remove a worktree; nothing happens if there is none."""
+        ...
+
+    def examine(self, name: str, base: str) -> Change:
+        """What the worktree changes against `base`. Raises RefusedError naming the rule that it breaks."""
+        ...
+
+    def pin(self, ref: str, commit: str) -> None:
+        """Point `ref` at `commit`."""
+        ...
+
+    def commit(self, change: Change, base: str, message: str, ref: str) -> str:
+        """Commit `change` on `base` and pin it under `ref`; the same again if it is there already."""
+        ...
+
+    def advance(self, campaign: str, old: str, new: str) -> None:
+        """Move the campaign's branch from `old` to `new` by compare-and-set. Raises MovedBranchError."""
+        ...
+
+    def note(self, commit: str, text: str) -> None:
+        """Set the verdict note of `commit`."""
+        ...
+
+    def history(self, commit: str, limit: int) -> Sequence[str]:
+        """One line per commit of the incumbent's branch, newest first, with its note."""
+        ...
+
+    def files(self, commit: str) -> Mapping[str, str]:
+        """Text of the editable files at `commit`, by path relative to the arena."""
+        ...
+
+    def diff(self, old: str, new: str) -> str:
+        """A unified diff of the editable files."""
+        ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Guidance:
+    """The human's words at one moment: program.md, and the lines of learnings.md that are not ours."""
+
+    program: str
+    lines: tuple[str, ...] = ()
+    learnings: tuple[str, ...] = ()
+
+
+class Papers(Protocol):
+    """The files that humans and agents read."""
+
+    def guidance(self) -> Guidance:
+        """What the human says now, and the learnings on file."""
+        ...
+
+    def learn(self, campaign: str, id: int, learnings: Sequence[Learning]) -> None:  # noqa: A002
+        """Append these to learnings.md unless they are there; no other byte changes."""
+        ...
+
+    def brief(self, id: int, attempt: int, text: str) -> Path:  # noqa: A002 - the word of the ledger
+        """Store what an agent will know."""
+        ...
+
+    def record(self, id: int, row: Mapping[str, object], line: str) -> None:  # noqa: A002
+        """Add one verdict to history.jsonl (`row`) and results.tsv (`line`), once per experiment id."""
+        ...
+
+    def progress(self, text: str) -> None:
+        """Replace progress.md."""
+        ...
+
+    def picture(self, data: Mapping[str, object]) -> None:
+        """Redraw the picture, some time soon, in a process of its own."""
+        ...
+
+    def log(self, text: str) -> None:
+        """Add to the supervisor's own log."""
+        ...
+
+    def tidy(self, id: int, keep_artifact: bool) -> None:  # noqa: A002
+        """Drop what nobody needs of an experiment that is over: homes, caches, artifacts of the discarded."""
+        ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Signals:
+    """What people asked for since the last look."""
+
+    stop: bool = False
+    stop_now: bool = False
+    pause: bool = False
+    by: str = ""
+
+
+class Control(Protocol):
+    """Signals, files and time: how the outside reaches the loop."""
+
+    def read(self) -> Signals:
+        """The wishes in force."""
+        ...
+
+    def wait(self, jobs: Iterable[Job[object]], timeout_s: float) -> None:
+        """Sleep until a job has news, somebody wishes something, or the time is over."""
+        ...
+
+
+class Watcher(Protocol):
+    """Who looks on: a terminal, a log."""
+
+    def event(self, entry: Entry) -> None:
+        """Something was recorded."""
+        ...
+
+    def tick(self) -> None:
+        """The loop is about to wait."""
+        ...
+
+
+def _nowhere(point: str) -> None:
+    """Pass every named point of the loop by."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class World:
+    """All ports together, chosen once by the front. `reach` is told each named point of the loop, for crash drills."""
+
+    clock: Clock
+    ledger: Ledger
+    repo: Repo
+    agents: Agents
+    runner: Runner
+    scorer: Scorer
+    papers: Papers
+    control: Control
+    watcher: Watcher
+    reach: Callable[[str], None] = _nowhere
+    pid: int = 0
+    host: str = ""
+    version: str = ""
+    sandbox: str = "none"

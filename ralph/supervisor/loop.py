@@ -1,0 +1,120 @@
+"""The daemon: fold the ledger, ask what to do, do it, wait for news. All its memory is in files.
+
+The only place that turns errors into events, and the only `except Exception` of the package.
+"""
+
+import traceback
+from datetime import timedelta
+
+from ralph.core import picture, report
+from ralph.core.actions import End, Record, Wait
+from ralph.core.brief import Options
+from ralph.core.fold import State, fold
+from ralph.core.step import Rules, next_actions
+from ralph.errors import ExitStatus, RalphError
+from ralph.events import (
+    CampaignOpened,
+    Event,
+    Judged,
+    Paused,
+    Resumed,
+    StopRequested,
+    SupervisorStarted,
+    SupervisorStopped,
+)
+from ralph.ports import World
+from ralph.supervisor.experiment import Experiments
+
+LONGEST_WAIT_S = 30.0  # progress.md says how far a run has come at least this often
+STOP_WITHIN_S = 30.0  # how long the end waits for killed process trees to be gone
+
+
+class Supervisor:
+    """One supervisor's life in one folder."""
+
+    def __init__(self, world: World, rules: Rules, brief_options: Options) -> None:
+        self.state: State = fold(world.ledger.entries())
+        self._world, self._rules = world, rules
+        self._experiments = Experiments(world, self.state, brief_options, self._record)
+        self._stale_report = True
+
+    def run(self, opening: CampaignOpened) -> End:
+        """Work until a limit, a wish or a problem ends it. Nothing that it started is left when it returns."""
+        world = self._world
+        if self.state.arena is None:
+            self._record(opening)
+        self._record(SupervisorStarted(pid=world.pid, host=world.host, version=world.version, sandbox=world.sandbox))
+        try:
+            world.repo.open_campaign(self.state.campaign, self.state.base)
+            ending = self._work()
+        except RalphError as error:
+            ending = End(status=error.status, reason=str(error))
+        except OSError as error:
+            ending = End(status=ExitStatus.PARKED, reason=f"the machine refused: {error}")
+        except Exception as error:
+            world.papers.log(traceback.format_exc())
+            reason = f"a bug in ralph: {type(error).__name__}: {error}. The traceback is in state/ralph.log"
+            ending = End(status=ExitStatus.BUG, reason=reason)
+        self._stop_jobs(ending.reason)
+        self._record(SupervisorStopped(status=ending.status, reason=ending.reason))
+        self._report()
+        return ending
+
+    def _work(self) -> End:
+        while True:
+            self._heed()
+            before, wait_s = self.state.seq, LONGEST_WAIT_S
+            for action in next_actions(self.state, self._world.clock.utc(), self._rules):
+                match action:
+                    case End():
+                        return action
+                    case Record():
+                        self._record(action.event)
+                    case Wait():
+                        wait_s = (action.until - self._world.clock.utc()) / timedelta(seconds=1)
+                    case _:
+                        self._experiments.perform(action)
+            self._experiments.collect()
+            if self.state.seq == before:
+                self._report()
+                self._world.watcher.tick()
+                self._world.control.wait(list(self._experiments.jobs.values()), max(0.0, min(wait_s, LONGEST_WAIT_S)))
+                self._stale_report = True
+
+    def _heed(self) -> None:
+        """Write down what people asked for since the last look."""
+        wish, asked = self._world.control.read(), self.state.stop_requested
+        if wish.stop_now and not (asked and asked.now):
+            self._record(StopRequested(now=True, by=wish.by))
+        elif wish.stop and asked is None:
+            self._record(StopRequested(now=False, by=wish.by))
+        if wish.pause and not self.state.paused:
+            self._record(Paused(by=wish.by))
+        elif self.state.paused and not wish.pause:
+            self._record(Resumed(by=wish.by))
+
+    def _record(self, event: Event) -> None:
+        entry = self._world.ledger.append(event)
+        self.state.apply(entry)
+        self._stale_report = True
+        self._world.watcher.event(entry)
+        if isinstance(event, Judged):
+            self._report()
+            self._world.papers.picture(picture.picture_data(self.state))
+            self._world.reach("reported")
+
+    def _report(self) -> None:
+        if self._stale_report:
+            self._world.papers.progress(report.render_progress(self.state, self._world.clock.utc()))
+            self._stale_report = False
+
+    def _stop_jobs(self, reason: str) -> None:
+        """Ask every job to end and wait until its tree is gone; results that come now are not results."""
+        jobs = list(self._experiments.jobs.values())
+        for job in jobs:
+            job.stop(reason)
+        deadline = self._world.clock.monotonic() + STOP_WITHIN_S
+        while jobs and self._world.clock.monotonic() < deadline:
+            self._world.control.wait(jobs, 1.0)
+            jobs = [job for job in jobs if job.poll() is None]
+        self._experiments.jobs.clear()
