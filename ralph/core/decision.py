@@ -44,6 +44,7 @@ from ralph.core.statistics import (
     t_quantile,
     t_tail,
 )
+from ralph.model import Direction
 
 EQUAL_MARGIN_SIGMAS = 1.0  # simpler code may cost this much at most: what another seed of the same code does anyway
 FUTILE_BELOW = 0.2  # predictive probability of a keep under which another run is better spent on another idea
@@ -51,13 +52,6 @@ HOPELESS_LEVEL = 0.01  # a loss this improbable for an equal candidate is discar
 UNREADY_SHARE = 0.05  # part of a look's error budget for keeping before the incumbent has all its runs
 CHALLENGERS_PER_RUN = 4  # the incumbent is measured once more after seeing off this many candidates
 INCUMBENT_RUNS_LIMIT = 4  # times max_runs: bounds what one incumbent can cost
-
-
-class Direction(StrEnum):
-    """Which scores are better."""
-
-    MIN = "min"
-    MAX = "max"
 
 
 class Side(StrEnum):

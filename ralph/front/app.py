@@ -31,8 +31,9 @@ from ralph.core.fold import State, fold
 from ralph.core.step import Limits, Rules
 from ralph.errors import ConfigError
 from ralph.front import campaign
+from ralph.front.watcher import TerminalWatcher
 from ralph.layout import Layout
-from ralph.ports import Watcher, World
+from ralph.ports import World
 from ralph.supervisor.loop import Supervisor
 
 CRASH_VARIABLE = "RALPH_CRASH_AT"  # drills: kill -9 at the named point, `name` or `name:nth`
@@ -50,19 +51,19 @@ class Wishes:
     name: str | None = None
 
 
-def run_loop(layout: Layout, wishes: Wishes, make_watcher: Callable[[State], Watcher]) -> End:
+def run_loop(layout: Layout, wishes: Wishes) -> End:
     """Everything from an empty state/ to the end of a loop."""
     for name in [n for n in os.environ if n.startswith("GIT_")]:
         del os.environ[name]  # a hook or an editor that started us must not redirect our git
     lock = FolderLock(layout.lock)
     try:
         become_subreaper()
-        return _locked_loop(layout, wishes, make_watcher)
+        return _locked_loop(layout, wishes)
     finally:
         lock.release()
 
 
-def _locked_loop(layout: Layout, wishes: Wishes, make_watcher: Callable[[State], Watcher]) -> End:
+def _locked_loop(layout: Layout, wishes: Wishes) -> End:
     config = load(layout.arena_toml)
     device = resolve_device(config.run.device)
     config = load(layout.arena_toml, device=device)
@@ -96,7 +97,7 @@ def _locked_loop(layout: Layout, wishes: Wishes, make_watcher: Callable[[State],
             scorer=ArenaScorer(layout=layout, config=config, device=device, data=data, seal=seal, domains=domains),
             papers=papers,
             control=control,
-            watcher=make_watcher(state),
+            watcher=TerminalWatcher(lambda: supervisor.state),
             reach=crash_points(os.environ.get(CRASH_VARIABLE, "")),
             pid=os.getpid(),
             host=socket.gethostname(),
