@@ -143,8 +143,13 @@ def regularised_beta(a: float, b: float, x: float) -> float:
     """
     if x <= 0 or x >= 1:
         return 0.0 if x <= 0 else 1.0
-    if x >= (a + 1) / (a + b + 2):
-        return 1 - regularised_beta(b, a, 1 - x)
+    if x > (a + 1) / (a + b + 2):
+        return 1 - _lower_beta(b, a, 1 - x)
+    return _lower_beta(a, b, x)
+
+
+def _lower_beta(a: float, b: float, x: float) -> float:
+    """I_x(a, b) by the continued fraction, whatever x; it never swaps sides, so that no rounding can make it go round."""
     log_front = math.lgamma(a + b) - math.lgamma(a) - math.lgamma(b) + a * math.log(x) + b * math.log1p(-x)
     return math.exp(log_front) / (a * _beta_fraction(a, b, x))
 
