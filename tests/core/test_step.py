@@ -187,7 +187,7 @@ def test_an_incumbent_that_cannot_be_measured_again_makes_the_experiment_void_no
 
 def test_a_clear_gain_is_a_keep_and_a_clear_loss_a_discard_without_another_run() -> None:
     for score, verdict in ((0.9700, Verdict.KEEP), (1.0200, Verdict.DISCARD)):
-        story = with_baseline()
+        story = with_baseline(0.9979, 0.9971, 0.9975, 0.9973, 0.9977)
         story.run(story.propose("x"), score)
         action = only(story)
         assert isinstance(action, Record)
