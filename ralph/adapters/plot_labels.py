@@ -9,7 +9,8 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 FONT_SIZE = 8.5
-ATTEMPTS = 15  # a line further from the point each time
+ATTEMPTS = 7  # a line further from the point each time
+MOST_POINTS = 400
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,13 +45,13 @@ def place_labels(figure: "Figure", axes: "Axes", data: Mapping[str, Any], color:
     it is left out.
     """
     good = -1.0 if data["direction"] == "min" else 1.0
-    taken, frame = _stair_boxes(axes, data), _box(axes.get_window_extent())
+    taken, frame = [*_stair_boxes(axes, data), *_point_boxes(axes, data)], _box(axes.get_window_extent())
     for label in data["labels"]:
         point = (label["id"], label["score"])
         for text in (label["text"], label["text"].split(" ", 1)[0]):
             place = _free_place(figure, axes, text, point, good, taken, frame)
             if place is not None:
-                _write(axes, text, point, place, good, color)
+                _write(axes, text, point, place, color)
                 taken.append(place.box)
                 break
 
@@ -81,6 +82,15 @@ def _stair_boxes(axes: "Axes", data: Mapping[str, Any]) -> list[Box]:
     return boxes
 
 
+def _point_boxes(axes: "Axes", data: Mapping[str, Any]) -> list[Box]:
+    """The discarded points; none where they are too many to keep clear of."""
+    points = [p for p in data["points"] if p["verdict"] == "discard"]
+    if len(points) > MOST_POINTS:
+        return []
+    centres = [axes.transData.transform((p["id"], p["score"])) for p in points]
+    return [Box(left=x - 5, bottom=y - 6, right=x + 5, top=y + 6) for x, y in centres]
+
+
 def _free_place(
     figure: "Figure",
     axes: "Axes",
@@ -95,7 +105,7 @@ def _free_place(
     for dx, dy, align in _offsets(good):
         left = x + dx * figure.dpi / 72 - width * {"right": 1.0, "center": 0.5, "left": 0.0}[align]
         near = y + dy * figure.dpi / 72
-        bottom = near - height if good < 0 else near
+        bottom = near - height if dy < 0 else near
         box = Box(left=left - 4, bottom=bottom - 2, right=left + width + 4, top=bottom + height + 2)
         if box.within(frame) and not any(box.overlaps(other) for other in taken):
             return Place(dx=dx, dy=dy, align=align, box=box)
@@ -111,15 +121,20 @@ def _size(figure: "Figure", text: str) -> tuple[float, float]:
 
 
 def _offsets(good: float) -> Iterator[tuple[float, float, str]]:
-    """Offsets in points from the point, nearest first; text ends at the point, is centred on it, or begins there."""
+    """Offsets in points from the point, the best first: close by on the good side; close by on the other side, to the
+    right, where a steep staircase leaves room; further away on the good side.
+    """
+    line = FONT_SIZE * 1.3
     for attempt in range(ATTEMPTS):
-        dy = good * (9 + attempt * FONT_SIZE * 1.3)
+        dy = good * (9 + attempt * line)
         yield 3.0, dy, "right"
         yield 0.0, dy, "center"
         yield -3.0, dy, "left"
+        if attempt == 1:
+            yield from ((6.0, -good * (4 + other * line), "left") for other in range(3))
 
 
-def _write(axes: "Axes", text: str, point: tuple[float, float], place: Place, good: float, color: str) -> None:
+def _write(axes: "Axes", text: str, point: tuple[float, float], place: Place, color: str) -> None:
     from matplotlib.patheffects import withStroke
 
     axes.annotate(
@@ -128,7 +143,7 @@ def _write(axes: "Axes", text: str, point: tuple[float, float], place: Place, go
         xytext=(place.dx, place.dy),
         textcoords="offset points",
         ha=place.align,
-        va="top" if good < 0 else "bottom",
+        va="top" if place.dy < 0 else "bottom",
         fontsize=FONT_SIZE,
         color=color,
         zorder=7,

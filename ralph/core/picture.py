@@ -6,13 +6,14 @@ Pure data of bounded size for `ralph.adapters.plot`, which draws it in a process
 import math
 import re
 from collections.abc import Sequence
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, TypeVar
 
 from ralph.core.figures import Estimate, estimate, figures_of, gain_of
 from ralph.core.findings import sign
 from ralph.core.fold import State
 from ralph.core.wording import counted, plain
-from ralph.model import Direction, Experiment, Verdict
+from ralph.model import Direction, Verdict
 
 SCHEMA = 1
 MOST_POINTS = 2000  # discarded ones; keeps are never left out
@@ -30,12 +31,9 @@ def picture_data(state: State) -> dict[str, Any]:
     ends, and what lies beyond is marked at its edge.
     """
     arena, direction = state.arena, state.arena.direction if state.arena else Direction.MIN
-    judged = [e for e in state.experiments.values() if e.verdict is not None]
-    measured = [e for e in judged if e.score is not None and e.verdict in (Verdict.KEEP, Verdict.DISCARD)]
-    kept = [e for e in measured if e.verdict is Verdict.KEEP]
-    discarded = [e for e in measured if e.verdict is Verdict.DISCARD]
-    failed = [e for e in judged if e.verdict in (Verdict.CRASH, Verdict.INVALID, Verdict.VOID)]
-    shown = sorted([*kept, *thinned(discarded, MOST_POINTS)], key=lambda e: e.id)
+    kept, discarded = _measured(state, Verdict.KEEP), _measured(state, Verdict.DISCARD)
+    failed = [e for e in state.experiments.values() if e.verdict in (Verdict.CRASH, Verdict.INVALID, Verdict.VOID)]
+    shown = sorted([*kept, *thinned(discarded, MOST_POINTS)], key=lambda point: point.id)
     return {
         "schema": SCHEMA,
         "title": _title(state),
@@ -43,7 +41,7 @@ def picture_data(state: State) -> dict[str, Any]:
         "metric": plain(arena.metric if arena else "score", 40),
         "direction": str(direction),
         "last": max(state.experiments, default=0),
-        "points": [_point(state, e) for e in shown],
+        "points": [{"id": p.id, "score": p.at.mean, "se": p.at.se, "verdict": str(p.verdict)} for p in shown],
         "failed": [{"id": e.id, "verdict": str(e.verdict)} for e in thinned(failed, MOST_FAILED)],
         "stairs": _stairs(state, kept),
         "labels": _labels(state, kept),
@@ -51,38 +49,49 @@ def picture_data(state: State) -> dict[str, Any]:
     }
 
 
-def thinned(experiments: Sequence[Experiment], most: int) -> list[Experiment]:
-    """At most `most` of them, evenly spread over the campaign, the first and the last among them.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Point:
+    id: int
+    verdict: Verdict
+    at: Estimate
 
-    >>> thinned([], 5)
-    []
+
+def _measured(state: State, verdict: Verdict) -> list[_Point]:
+    found = ((e, estimate(state, e)) for e in state.experiments.values() if e.verdict is verdict and e.runs)
+    return [_Point(id=e.id, verdict=verdict, at=value) for e, value in found]
+
+
+T = TypeVar("T")
+
+
+def thinned(items: Sequence[T], most: int) -> list[T]:
+    """At most `most` of them, evenly spread, the first and the last among them.
+
+    >>> thinned(range(10), 4)
+    [0, 3, 6, 9]
     """
-    total = len(experiments)
+    total = len(items)
     if total <= most:
-        return list(experiments)
-    return [experiments[i * (total - 1) // (most - 1)] for i in range(most)]
+        return list(items)
+    return [items[i * (total - 1) // (most - 1)] for i in range(most)]
 
 
-def _point(state: State, e: Experiment) -> dict[str, Any]:
-    value = estimate(state, e)
-    return {"id": e.id, "score": value.mean, "se": value.se, "verdict": str(e.verdict)}
+def _stairs(state: State, kept: Sequence[_Point]) -> list[dict[str, Any]]:
+    ends = [*(p.id for p in kept[1:]), max(state.experiments, default=0)]
+    return [
+        {"from": p.id, "to": until, "score": p.at.mean, "se": p.at.se} for p, until in zip(kept, ends, strict=False)
+    ]
 
 
-def _stairs(state: State, kept: Sequence[Experiment]) -> list[dict[str, Any]]:
-    ends = [*(e.id for e in kept[1:]), max(state.experiments, default=0)]
-    steps = []
-    for e, until in zip(kept, ends, strict=False):
-        value = estimate(state, e)
-        steps.append({"from": e.id, "to": until, "score": value.mean, "se": value.se})
-    return steps
-
-
-def _labels(state: State, kept: Sequence[Experiment]) -> list[dict[str, Any]]:
-    """Words for the keeps, the largest gains and the latest first, as many as can be read."""
-    claims = [e for e in kept if e.id]
-    latest = {e.id for e in claims[-3:]}
-    claims.sort(key=lambda e: (e.id not in latest, sign(state) * (e.delta or 0.0)))
-    return [{"id": e.id, "score": e.score, "text": f"#{e.id} {short(e.hypothesis)}"} for e in claims[:MOST_LABELS]]
+def _labels(state: State, kept: Sequence[_Point]) -> list[dict[str, Any]]:
+    """Words for the keeps, the latest and the largest gains first, as many as can be read."""
+    latest = {p.id for p in kept[-3:]}
+    claims = [(p.id not in latest, sign(state) * (state.experiments[p.id].delta or 0.0), p) for p in kept if p.id]
+    claims.sort(key=lambda claim: claim[:2])
+    return [
+        {"id": p.id, "score": p.at.mean, "text": f"#{p.id} {short(state.experiments[p.id].hypothesis)}"}
+        for _, _, p in claims[:MOST_LABELS]
+    ]
 
 
 def short(hypothesis: str) -> str:
@@ -98,24 +107,24 @@ def short(hypothesis: str) -> str:
     return plain(clause or line, LABEL_WIDTH)
 
 
-def _limits(state: State, kept: Sequence[Experiment], discarded: Sequence[Experiment]) -> list[float] | None:
+def _limits(state: State, kept: Sequence[_Point], discarded: Sequence[_Point]) -> list[float] | None:
     """Ends of the axis. The incumbents and the baseline are always inside; the bulk of the discarded is, outliers are
     not. Computed where lower is better, and mirrored for the other direction.
     """
     way = sign(state)
-    steps = [way * e.score for e in kept if e.score is not None]
-    others = sorted(way * e.score for e in discarded if e.score is not None)
+    steps = [way * p.at.mean for p in kept]
+    others = sorted(way * p.at.mean for p in discarded)
     if not steps:
         return None
     best, worst = min(steps), max(steps)
     sigma = state.noise.sigma or 0.0
     spread = _quantile(others, 0.75) - _quantile(others, 0.25) if others else 0.0
-    reach = max(worst - best, 8 * sigma, 1e-4 * abs(best))
+    reach = max(worst - best, 8 * sigma, 1e-3 * abs(best)) or 1.0
     if len(steps) == 1:
         reach = max(reach, min(4 * spread, 40 * sigma) if sigma else 4 * spread)
     bad_end = max(worst, min(_quantile(others, 0.9), worst + 0.5 * reach) if others else worst)
     good_end = min(best, max(others[0], best - 0.2 * reach)) if others else best
-    height = max(bad_end - good_end, 1e-9)
+    height = max(bad_end - good_end, 0.05 * reach)
     low, high = good_end - max(0.06 * height, 2 * sigma), bad_end + max(0.08 * height, 2 * sigma)
     return sorted((way * low, way * high))
 
