@@ -41,8 +41,22 @@ class Ledger(Protocol):
         ...
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class News:
+    """How far a run says it is: its stage (set-up, training, export), for how many seconds, its last step and loss."""
+
+    stage: str
+    stage_s: float
+    step: int | None = None
+    loss: float | None = None
+
+
 class Job(Protocol[T_co]):
     """One process tree at work."""
+
+    def news(self) -> News | None:
+        """How far it is, where that is known; for people to look at, believed in nothing."""
+        ...
 
     def fileno(self) -> int | None:
         """A descriptor that becomes readable when `poll` should be asked again; None if it can be asked at once."""
@@ -258,8 +272,8 @@ class Watcher(Protocol):
         """Something was recorded."""
         ...
 
-    def tick(self) -> None:
-        """The loop is about to wait."""
+    def tick(self, news: News | None) -> None:
+        """The loop is about to wait; `news` is what the run in flight says."""
         ...
 
 

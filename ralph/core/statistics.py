@@ -149,7 +149,7 @@ def regularised_beta(a: float, b: float, x: float) -> float:
 
 
 def _lower_beta(a: float, b: float, x: float) -> float:
-    """I_x(a, b) by the continued fraction, whatever x; it never swaps sides, so that no rounding can make it go round."""
+    """I_x(a, b) by the continued fraction, whatever x. It never swaps sides: rounding must not make that endless."""
     log_front = math.lgamma(a + b) - math.lgamma(a) - math.lgamma(b) + a * math.log(x) + b * math.log1p(-x)
     return math.exp(log_front) / (a * _beta_fraction(a, b, x))
 
