@@ -99,13 +99,10 @@ class Done:
     err: str
 
 
-def toy_arena(
-    root: Path,
-    steps: Sequence[Mapping[str, object] | list[Mapping[str, object]]],
-    *,
-    train: str = TRAIN,
-    toml: str = TOML,
-) -> ToyArena:
+Steps = Sequence[Mapping[str, object] | Sequence[Mapping[str, object]]]
+
+
+def toy_arena(root: Path, steps: Steps, *, train: str = TRAIN, toml: str = TOML) -> ToyArena:
     """Make the repository; `steps` are what the scripted agent does, experiment by experiment."""
     root.mkdir(exist_ok=True)
     git(root, "init", "-q", "-b", "main")
