@@ -201,11 +201,11 @@ def _write(path: Path, record: Mapping[str, object]) -> None:
 
 def main() -> int:
     """Prepare the data; the last line of standard output is the path of its data.json."""
-    import data
+    from corpus import CorpusError
 
     try:
         print(prepared(resolve_device(os.environ.get("RALPH_DEVICE", "auto")), os.environ))
-    except data.CorpusError as error:
+    except CorpusError as error:
         print(f"prepare: {error}", file=sys.stderr)
         return 2
     return 0
