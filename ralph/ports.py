@@ -283,7 +283,10 @@ def _nowhere(point: str) -> None:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class World:
-    """All ports together, chosen once by the front. `reach` is told each named point of the loop, for crash drills."""
+    """All ports together, chosen once by the front. `reach` is told each named point of the loop, for crash drills.
+
+    The picture is drawn at most every `picture_every_s` seconds: its process would disturb runs on a CPU.
+    """
 
     clock: Clock
     ledger: Ledger
@@ -295,6 +298,7 @@ class World:
     control: Control
     watcher: Watcher
     reach: Callable[[str], None] = _nowhere
+    picture_every_s: float = 60.0
     pid: int = 0
     host: str = ""
     version: str = ""

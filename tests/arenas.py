@@ -52,7 +52,7 @@ class ToyArena:
     """One repository with an arena at its top."""
 
     root: Path
-    environment: dict[str, str] = field(default_factory=dict)
+    environment: dict[str, str] = field(default_factory=lambda: {"RALPH_NO_PICTURE": "1"})
 
     def ralph(self, *args: str, env: Mapping[str, str] | None = None, timeout_s: float = TIMEOUT_S) -> "Done":
         """Run the command line to its end."""

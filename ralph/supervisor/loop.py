@@ -3,6 +3,7 @@
 The only place that turns errors into events, and the only `except Exception` of the package.
 """
 
+import math
 import traceback
 from datetime import timedelta
 
@@ -37,7 +38,7 @@ class Supervisor:
         self._world, self._rules = world, rules
         self._experiments = Experiments(world, self.state, brief_options, self._record)
         self._waiting: Wait | None = None
-        self._stale_report, self._reported_at = True, 0.0
+        self._stale_report, self._reported_at, self._drawn_at = True, 0.0, -math.inf
 
     def run(self, opening: CampaignOpened) -> End:
         """Work until a limit, a wish or a problem ends it. Nothing that it started is left when it returns."""
@@ -59,6 +60,8 @@ class Supervisor:
         self._stop_jobs(ending.reason)
         self._record(SupervisorStopped(status=ending.status, reason=ending.reason))
         self._report()
+        if math.isfinite(self._world.picture_every_s):
+            self._draw(1.0)
         return ending
 
     def _work(self) -> End:
@@ -106,8 +109,14 @@ class Supervisor:
         self._world.watcher.event(entry)
         if isinstance(event, Judged):
             self._report()
-            self._world.papers.picture(picture.picture_data(self.state))
+            self._draw(self._world.picture_every_s)
             self._world.reach("reported")
+
+    def _draw(self, at_most_every_s: float) -> None:
+        now = self._world.clock.monotonic()
+        if now - self._drawn_at >= at_most_every_s:
+            self._world.papers.picture(picture.picture_data(self.state))
+            self._drawn_at = now
 
     def _report(self) -> None:
         now = self._world.clock.monotonic()

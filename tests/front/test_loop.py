@@ -134,7 +134,7 @@ MISBEHAVIOURS = {
     "edits arena.toml": ({"write": {"arena.toml": ""}}, "changed 'arena.toml'"),
     "deletes files": ({"delete": ["program.md"]}, "changed 'program.md'"),
     "commits by itself": ({**edit("WIDTH", 9), "commit": "mine"}, "committed|git"),
-    "writes no proposal": ({**edit("WIDTH", 9), "proposal_none": True} | {"proposal": None}, "wrote no"),
+    "writes no proposal": ({"constants": {"train.py:WIDTH": 9}, "proposal_none": True}, "wrote no"),
     "writes a malformed proposal": ({"constants": {"train.py:WIDTH": 9}, "proposal_text": "{"}, "not usable"),
     "proposes without a hypothesis": ({"constants": {"train.py:WIDTH": 9}, "proposal": {"expected": 1}}, "hypothesis"),
     "changes nothing": ({"proposal": {"hypothesis": "nothing"}}, "nothing was changed"),
@@ -144,8 +144,8 @@ MISBEHAVIOURS = {
 
 
 def test_an_agent_that_breaks_a_rule_is_invalid_with_the_reason(hostile: Path, marked: Left) -> None:
-    steps = [{k: v for k, v in step.items() if v is not None} for step, _ in MISBEHAVIOURS.values()]
-    arena = toy_arena(hostile, relieved(steps))
+    steps = [step for step, _ in MISBEHAVIOURS.values()]
+    arena = toy_arena(hostile, relieved(steps), toml=TOML + '[sandbox]\nlevel = "none"\n')
     done = arena.loop(2 * len(steps))
     assert done.status == 0, done
     for number, (how, (_, reason)) in zip(range(1, 99, 2), MISBEHAVIOURS.items(), strict=False):
