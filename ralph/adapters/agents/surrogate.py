@@ -3,7 +3,7 @@
 The loss is modelled as a sum of smooth one-dimensional effects, one for each constant and each with its own size, a
 smaller smooth part for interactions, and an offset for each version of the code. Losses far above the incumbent's are
 compressed, so that one disaster does not drown the small differences that matter. Everything is deterministic;
-n records cost O(n³) with n <= 400.
+n records cost O(n³).
 
 Source of the additive form: Duvenaud, Nickisch, Rasmussen, Additive Gaussian Processes (NeurIPS 2011).
 """
@@ -105,7 +105,9 @@ class Surrogate:
         self, parts: Matrix, sizes: Matrix, one: NDArray[np.int64], other: NDArray[np.int64], x: Matrix, y: Matrix
     ) -> Matrix:
         additive = np.tensordot(sizes, parts, axes=1)
-        gap = ((x[:, None, :] - y[None, :, :]) ** 2 * (sizes > 0.1 * sizes.max())).sum(axis=2)
+        counted = (sizes > 0.1 * sizes.max()).astype(np.float64)
+        left, right = x * counted, y * counted
+        gap = (left**2).sum(axis=1)[:, None] + (right**2).sum(axis=1)[None, :] - 2 * left @ right.T
         joint = _INTERACTION * sizes.sum() * np.exp(-0.5 * gap / (2 * LENGTH) ** 2)
         offsets = _OFFSET**2 * (1.0 + (one[:, None] == other[None, :]))
         total: Matrix = additive + joint + offsets
@@ -118,9 +120,10 @@ class Surrogate:
 
     def _evidence(self, parts: Matrix, sizes: Matrix) -> float:
         """Log marginal likelihood, up to a constant."""
-        factor = _cholesky(self._covariance(parts, sizes))
-        whitened = np.linalg.solve(factor, self.losses)
-        return float(-0.5 * whitened @ whitened - np.log(np.diag(factor)).sum())
+        covariance = self._covariance(parts, sizes)
+        factor = _cholesky(covariance)
+        half = self.losses @ np.linalg.solve(covariance, self.losses)
+        return float(-0.5 * half - np.log(np.diag(factor)).sum())
 
     def _resized(self, parts: Matrix, common: float, relative: Matrix, column: int) -> float:
         """The most plausible relative size of one column, the others as they are."""

@@ -157,6 +157,7 @@ def _reason(situation: Situation, d: Dimension, new: Literal, shown: Sequence[Co
         return "it was never moved"
     told = sorted(shown, key=lambda c: (c.crash is None, not c.clear, -c.id))[:2]
     parts = [_told(c, words) for c in told] or ["it moved only together with others"]
+    values += [d.origin, situation.current[d.key]]
     target, places = d.place(new), [z for v in values if (z := d.place(v)) is not None]
     if target is not None and places and not d.categorical:
         if target > max(places):
