@@ -23,7 +23,8 @@ _INTERACTION = 0.15  # share of the variance of all effects that may sit in inte
 _COMPRESS_FROM = 6.0  # in sigmas above the incumbent
 _RELATIVE = (0.04, 0.3, 1.0, 4.0)  # sizes (variances) an effect may have relative to the common one
 _COMMON = (0.5, 1.5, 4.0, 10.0)  # common effect sizes (standard deviations) in sigmas
-_PRIOR = 0.35  # how strongly the relative sizes are drawn to 1
+_USUAL = 4.0  # the common size before any evidence
+_PRIOR = 0.35  # how strongly sizes are drawn to what is expected
 _OFFSET = 20.0  # standard deviation of code offsets and of the mean, in sigmas
 
 
@@ -66,12 +67,12 @@ class Surrogate:
         """Variance of each constant's effect, in sigmas²: large where experiments show that it matters."""
         relative = self.expected.copy()
         parts = self._parts(self.points, self.points)
-        common = max(_COMMON, key=lambda c: self._evidence(parts, c * c * relative))
+        common = self._common(parts, relative)
         if len(self.losses) > 2:
             for _ in range(2):
                 for column in range(len(relative)):
                     relative[column] = self._resized(parts, common, relative, column)
-            common = max(_COMMON, key=lambda c: self._evidence(parts, c * c * relative))
+            common = self._common(parts, relative)
         return common * common * relative
 
     def beliefs(self, candidates: Matrix) -> list[Belief]:
@@ -124,6 +125,12 @@ class Surrogate:
         factor = _cholesky(covariance)
         half = self.losses @ np.linalg.solve(covariance, self.losses)
         return float(-0.5 * half - np.log(np.diag(factor)).sum())
+
+    def _common(self, parts: Matrix, relative: Matrix) -> float:
+        def plausible(size: float) -> float:
+            return self._evidence(parts, size * size * relative) - _PRIOR * math.log(size / _USUAL) ** 2
+
+        return max(_COMMON, key=plausible)
 
     def _resized(self, parts: Matrix, common: float, relative: Matrix, column: int) -> float:
         """The most plausible relative size of one column, the others as they are."""
