@@ -202,8 +202,12 @@ def note_text(state: State, id: int) -> str:  # noqa: A002
 
 
 def results_header(state: State) -> str:
-    """The first line of results.tsv, without its line end: the ancestor's five columns, then ours."""
-    metric = state.arena.metric if state.arena else "val_bpb"
+    """The first line of results.tsv, without its line end."""
+    return results_columns(state.arena.metric if state.arena else "val_bpb")
+
+
+def results_columns(metric: str) -> str:
+    """The first line of results.tsv for a metric: the ancestor's five columns, then ours."""
     columns = ("commit", _cell(metric), "memory_gb", "status", "description")
     return "\t".join((*columns, "id", "verdict", "runs", "delta", "agent", "run_s", "agent_s", "reason"))
 

@@ -87,7 +87,7 @@ def _locked_loop(layout: Layout, wishes: Wishes) -> End:
     opening = campaign.opening(state=state, arena=arena, repo=repo, device=device, now=clock.utc(), name=wishes.name)
     seal = Seal(layout.sealed(arena.record.hash))
     seal.make(arena.sealed)
-    with SystemControl(layout) as control, FilePapers(layout, config.arena.program) as papers:
+    with SystemControl(layout) as control, FilePapers(layout, config.arena.program, config.arena.metric) as papers:
         ledger = FileLedger(layout.ledger, clock.utc)
         world = World(
             clock=clock,

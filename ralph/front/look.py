@@ -1,26 +1,23 @@
 """What the looking commands share: a state read from the ledger, and what can be made of it without a supervisor."""
 
-import fcntl
-import os
 from datetime import UTC, datetime
 from typing import Any
 
 from ralph.adapters.domains import read_log
-from ralph.adapters.files import write_all
 from ralph.adapters.git import GitRepo
 from ralph.adapters.ledger import read_entries
 from ralph.adapters.lock import holder
 from ralph.adapters.papers import FilePapers
+from ralph.adapters.shared_page import append_shared
 from ralph.config import load
 from ralph.core import picture, views
 from ralph.core.crash import tail
 from ralph.core.fold import State, fold
+from ralph.core.learnings import NEW_PAGE, guidance_appendix
 from ralph.core.report import Live, render_progress
 from ralph.errors import ConfigError
 from ralph.layout import Layout
 from ralph.model import Experiment
-
-GUIDANCE_HEADING = "## Guidance"
 
 
 def read_state(layout: Layout) -> State:
@@ -69,7 +66,8 @@ def write_report(layout: Layout) -> str:
     """Render progress.md and its picture from the ledger; what a supervisor at work does by itself."""
     state = read_state(layout)
     page = render_progress(state, datetime.now(UTC).astimezone(), Live(alive=supervisor_alive(layout)))
-    with FilePapers(layout, load(layout.arena_toml).arena.program) as papers:
+    arena = load(layout.arena_toml).arena
+    with FilePapers(layout, arena.program, arena.metric) as papers:
         papers.progress(page)
         papers.picture(picture.picture_data(state))
         papers.finish_picture()
@@ -87,26 +85,11 @@ def export_campaign(layout: Layout) -> dict[str, Any]:
 
 
 def add_guidance(layout: Layout, text: str) -> None:
-    """Append the human's line to learnings.md, in place and under its lock, under a Guidance heading.
+    """Append the human's line to learnings.md, as the supervisor appends its own, under a Guidance heading.
 
     Raises:
         ConfigError: when there is nothing to say.
     """
-    line = " ".join(text.split())
-    if not line:
+    if not text.split():
         raise ConfigError('the guidance is empty; say it in quotes: ralph note "try shorter windows"')
-    fd = os.open(layout.learnings, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o644)
-    try:
-        fcntl.flock(fd, fcntl.LOCK_EX)
-        with open(fd, encoding="utf-8", errors="replace", closefd=False) as file:
-            existing = file.read()
-        headings = [row.strip() for row in existing.splitlines() if row.startswith("#")]
-        start = "" if not existing or existing.endswith("\n") else "\n"
-        heading = (
-            ""
-            if headings and headings[-1].lower().startswith(GUIDANCE_HEADING.lower())
-            else f"\n{GUIDANCE_HEADING}\n\n"
-        )
-        write_all(fd, f"{start}{heading}- {line}\n".encode())
-    finally:
-        os.close(fd)
+    append_shared(layout.learnings, lambda page: guidance_appendix(page, text), NEW_PAGE)
