@@ -1,6 +1,7 @@
 """arena.toml, read and checked. Every key has a default that is right for most.
 
-An unknown key is an error that lists the known ones. The keys are described in docs/configuration.md; a test holds that page to this module.
+An unknown key is an error that lists the known ones. The keys are described in docs/configuration.md; a test holds
+that page to this module.
 """
 
 import tomllib
@@ -88,7 +89,6 @@ class AgentTable(_Table):
     timeout_s: float = Field(default=900.0, gt=0)
     repairs: int = Field(default=2, ge=0)
     brief_tokens: int = Field(default=12_000, ge=1_000)
-    lookahead: int | None = Field(default=None, ge=0)
 
     @field_validator("mix")
     @classmethod

@@ -69,11 +69,6 @@ class Layout:
         return self.state / "progress.json"
 
     @property
-    def live(self) -> Path:
-        """What is going on this second, for `ralph status`; no truth in it."""
-        return self.state / "live.json"
-
-    @property
     def data(self) -> Path:
         """Prepared corpora."""
         return self.state / "data"

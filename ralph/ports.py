@@ -1,18 +1,18 @@
 """What the supervisor needs of the world, as protocols. Each has a real implementation and a scripted one that ships.
 
-Processes are *jobs*: `start` returns at once, `poll` answers None until the job's whole process tree is gone.
-Starting a job whose finished remains are on disk answers with these remains, so a restart never repeats a finished one;
-unfinished remains are removed first.
+Processes are *jobs*: `start` returns at once, `poll` answers None until the job's whole process tree is gone. `remains`
+answers with the result of a job that finished before this supervisor came, so that a restart never repeats a finished
+one; `start` first removes whatever an unfinished one left, processes included.
 """
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
 from typing import Protocol, TypeVar
 
 from ralph.events import AgentEnded, Entry, Event, RunEnded, Scored
-from ralph.model import Change, JsonValue, Proposal
+from ralph.model import Change, Learning, Proposal
 
 T_co = TypeVar("T_co", covariant=True)
 
@@ -41,8 +41,22 @@ class Ledger(Protocol):
         ...
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class News:
+    """How far a run says it is: its stage (set-up, training, export), for how many seconds, its last step and loss."""
+
+    stage: str
+    stage_s: float
+    step: int | None = None
+    loss: float | None = None
+
+
 class Job(Protocol[T_co]):
     """One process tree at work."""
+
+    def news(self) -> News | None:
+        """How far it is, where that is known; for people to look at, believed in nothing."""
+        ...
 
     def fileno(self) -> int | None:
         """A descriptor that becomes readable when `poll` should be asked again; None if it can be asked at once."""
@@ -59,14 +73,14 @@ class Job(Protocol[T_co]):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AgentOrder:
-    """What one agent is started with. `tree` is its worktree, `brief` the file with all it may know."""
+    """What one agent is started with: its worktree, the file with all it may know, the facts for those that compute."""
 
     id: int
     attempt: int
     agent: str
-    tree: Path
-    brief: Path
-    seed: int
+    tree: str
+    brief: Path | None = None
+    facts: Mapping[str, object] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -77,7 +91,7 @@ class RunOrder:
     run: int
     seed: int
     commit: str
-    tree: Path
+    tree: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -87,13 +101,18 @@ class ScoreOrder:
     id: int
     run: int
     seed: int
+    commit: str
 
 
 class Agents(Protocol):
     """Starts agents."""
 
+    def remains(self, order: AgentOrder) -> AgentEnded | None:
+        """How it ended, if it did before a restart."""
+        ...
+
     def start(self, order: AgentOrder) -> Job[AgentEnded]:
-        """Start the agent of this order, or answer with its finished remains."""
+        """Start the agent of this order."""
         ...
 
     def proposal(self, order: AgentOrder) -> Proposal:
@@ -104,16 +123,28 @@ class Agents(Protocol):
 class Runner(Protocol):
     """Carries out runs."""
 
+    def remains(self, order: RunOrder) -> RunEnded | None:
+        """How it ended, if it did before a restart."""
+        ...
+
     def start(self, order: RunOrder) -> Job[RunEnded]:
-        """Start the run, or answer with its finished remains."""
+        """Start the run."""
         ...
 
 
 class Scorer(Protocol):
-    """Turns what a run left into a score."""
+    """Turns what a run left into a score, from the sealed copy made at the campaign's start."""
+
+    def broken_seal(self) -> str:
+        """What differs in the sealed copy, in words; empty when all is as it was. What differed is put right."""
+        ...
+
+    def remains(self, order: ScoreOrder) -> Scored | None:
+        """What it said, if it did before a restart."""
+        ...
 
     def start(self, order: ScoreOrder) -> Job[Scored]:
-        """Start scoring, or answer with its finished remains."""
+        """Start scoring."""
         ...
 
 
@@ -134,6 +165,10 @@ class Repo(Protocol):
 
     def examine(self, name: str, base: str) -> Change:
         """What the worktree changes against `base`. Raises RefusedError naming the rule that it breaks."""
+        ...
+
+    def pin(self, ref: str, commit: str) -> None:
+        """Point `ref` at `commit`."""
         ...
 
     def commit(self, change: Change, base: str, message: str, ref: str) -> str:
@@ -177,15 +212,15 @@ class Papers(Protocol):
         """What the human says now, and the learnings on file."""
         ...
 
-    def learn(self, lines: Iterable[str]) -> None:
-        """Append our lines to learnings.md unless they are there; no other byte changes."""
+    def learn(self, campaign: str, id: int, learnings: Sequence[Learning]) -> None:  # noqa: A002
+        """Append these to learnings.md unless they are there; no other byte changes."""
         ...
 
     def brief(self, id: int, attempt: int, text: str) -> Path:  # noqa: A002 - the word of the ledger
         """Store what an agent will know."""
         ...
 
-    def record(self, row: Mapping[str, JsonValue], line: str) -> None:
+    def record(self, id: int, row: Mapping[str, object], line: str) -> None:  # noqa: A002
         """Add one verdict to history.jsonl (`row`) and results.tsv (`line`), once per experiment id."""
         ...
 
@@ -197,8 +232,8 @@ class Papers(Protocol):
         """Redraw the picture, some time soon, in a process of its own."""
         ...
 
-    def live(self, data: Mapping[str, object]) -> None:
-        """Say what is going on this second."""
+    def log(self, text: str) -> None:
+        """Add to the supervisor's own log."""
         ...
 
     def tidy(self, id: int, keep_artifact: bool) -> None:  # noqa: A002
@@ -228,9 +263,30 @@ class Control(Protocol):
         ...
 
 
+class Watcher(Protocol):
+    """Who looks on: a terminal, a log. `every_s` is how often it wants to look while nothing happens."""
+
+    every_s: float
+
+    def event(self, entry: Entry) -> None:
+        """Something was recorded."""
+        ...
+
+    def tick(self, news: News | None) -> None:
+        """The loop is about to wait; `news` is what the run in flight says."""
+        ...
+
+
+def _nowhere(point: str) -> None:
+    """Pass every named point of the loop by."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class World:
-    """All ports together, chosen once by the front."""
+    """All ports together, chosen once by the front. `reach` is told each named point of the loop, for crash drills.
+
+    The picture is drawn at most every `picture_every_s` seconds: its process would disturb runs on a CPU.
+    """
 
     clock: Clock
     ledger: Ledger
@@ -240,8 +296,10 @@ class World:
     scorer: Scorer
     papers: Papers
     control: Control
+    watcher: Watcher
+    reach: Callable[[str], None] = _nowhere
+    picture_every_s: float = 60.0
     pid: int = 0
     host: str = ""
     version: str = ""
     sandbox: str = "none"
-    extra: Mapping[str, str] = field(default_factory=dict)

@@ -4,13 +4,14 @@
 experiments stays linear; everything it holds is frozen.
 """
 
+import math
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import assert_never
 
-from ralph.core.statistics import Noise, pooled_noise
+from ralph.core.statistics import UNKNOWN, Noise, mean
 from ralph.errors import LedgerError
 from ralph.events import (
     AgentEnded,
@@ -46,7 +47,12 @@ from ralph.model import (
 
 @dataclass(slots=True, kw_only=True)
 class State:
-    """All that the ledger says. Experiments are in `experiments` by id; `open_ids` are those not settled yet."""
+    """All that the ledger says. Experiments are in `experiments` by id; `open_ids` are those not settled yet.
+
+    Of `supervised_s`, the seconds that a supervisor was alive, `busy_s` had something in flight; for `hidden_s` of
+    these an agent thought while a run or its scoring went on. `since` says when an open experiment entered its phase.
+    `touched` are the constants that any candidate changed.
+    """
 
     campaign: str = ""
     arena: ArenaRecord | None = None
@@ -58,6 +64,7 @@ class State:
     open_ids: list[int] = field(default_factory=list)
     incumbent_id: int | None = None
     keeps: list[int] = field(default_factory=list)
+    challengers: int = 0  # candidates that this incumbent has seen off
     counts: Counter[Verdict] = field(default_factory=Counter)
     crashes: Counter[CrashKind] = field(default_factory=Counter)
     agent_counts: Counter[str] = field(default_factory=Counter)
@@ -66,17 +73,25 @@ class State:
     failures_in_row: int = 0
     failed_at: datetime | None = None
     paused: bool = False
+    paused_by: str = ""
+    paused_at: datetime | None = None
     stop_requested: StopRequested | None = None
     running: bool = False
     stopped: SupervisorStopped | None = None
+    stopped_at: datetime | None = None
     session_started: datetime | None = None
     supervised_s: float = 0.0
+    busy_s: float = 0.0
+    hidden_s: float = 0.0
+    since: dict[int, datetime] = field(default_factory=dict)
     run_s: float = 0.0
     score_s: float = 0.0
     agent_s: float = 0.0
     usd: float = 0.0
     tokens: int = 0
+    train_s: float = 0.0
     constants: Mapping[str, JsonValue] = field(default_factory=dict)
+    touched: set[str] = field(default_factory=set)
     _squares: float = 0.0
     _dof: int = 0
     _scores: dict[int, tuple[float, ...]] = field(default_factory=dict)
@@ -94,7 +109,7 @@ class State:
     @property
     def noise(self) -> Noise:
         """Sigma of one run, pooled over every commit that was run more than once."""
-        return pooled_noise(self._squares, self._dof)
+        return Noise(sigma=math.sqrt(max(0.0, self._squares) / self._dof), dof=self._dof) if self._dof else UNKNOWN
 
     @property
     def begun(self) -> int:
@@ -124,8 +139,8 @@ class State:
     def apply(self, entry: Entry) -> None:
         """Take one more entry into account. Raises LedgerError when it cannot follow what came before."""
         event, at = entry.event, entry.at
-        if self.running and self.last_at is not None:
-            self.supervised_s += max(0.0, (at - self.last_at).total_seconds())
+        if self.running and self.last_at is not None and not isinstance(event, SupervisorStarted):
+            self._spend(max(0.0, (at - self.last_at).total_seconds()))
         self.seq, self.last_at = entry.seq, at
         match event:
             case CampaignOpened():
@@ -135,7 +150,7 @@ class State:
             case Briefed():
                 self._brief(event, at)
             case AgentEnded() | Refused() | Committed():
-                self._propose(event, at)
+                self._propose(event)
             case RunStarted() | RunEnded() | Scored():
                 self._measure(event, at)
             case Judged():
@@ -143,14 +158,35 @@ class State:
             case Settled():
                 self._change(event.id, phase=Phase.DONE)
                 self.open_ids.remove(event.id)
+                self.since.pop(event.id, None)
             case _:
                 assert_never(event)
+
+    @property
+    def working(self) -> bool:
+        """Whether something is in flight. What waits to be decided does not count during a pause."""
+        return any(not (self.paused and e.phase is Phase.DECIDE) for e in self.open())
+
+    @property
+    def thinking_ahead(self) -> bool:
+        """Whether an agent thinks while a run or its scoring goes on."""
+        phases = {e.phase for e in self.open()}
+        return Phase.AGENT in phases and not phases.isdisjoint((Phase.RUN, Phase.SCORE))
+
+    def _spend(self, seconds: float) -> None:
+        """Account for the time since the last entry, by what was in flight during it."""
+        self.supervised_s += seconds
+        if self.working:
+            self.busy_s += seconds
+        if self.thinking_ahead:
+            self.hidden_s += seconds
 
     def _open(self, event: CampaignOpened, at: datetime) -> None:
         self.campaign, self.arena, self.base, self.opened = event.campaign, event.arena, event.base, at
         self.constants = event.constants
         self.experiments[0] = Experiment(id=0, base=event.base, commit=event.base, started=at, phase=Phase.DECIDE)
         self.open_ids.append(0)
+        self.since[0] = at
 
     def _control(
         self, event: SupervisorStarted | SupervisorStopped | StopRequested | Paused | Resumed, at: datetime
@@ -159,16 +195,16 @@ class State:
             case SupervisorStarted():
                 if self.session_started is None or self.stopped is not None:
                     self.session_started = at
-                self.running, self.stopped, self.stop_requested = True, None, None
+                self.running, self.stopped, self.stopped_at, self.stop_requested = True, None, None, None
                 self.failures_in_row = 0 if self.session_started == at else self.failures_in_row
             case SupervisorStopped():
-                self.running, self.stopped = False, event
+                self.running, self.stopped, self.stopped_at = False, event, at
             case StopRequested():
                 self.stop_requested = event
             case Paused():
-                self.paused = True
+                self.paused, self.paused_by, self.paused_at = True, event.by, at
             case Resumed():
-                self.paused = False
+                self.paused, self.paused_by, self.paused_at = False, "", None
             case _:
                 assert_never(event)
 
@@ -179,10 +215,11 @@ class State:
         if event.id not in self.experiments:
             self.experiments[event.id] = Experiment(id=event.id, base=event.base, agent=event.agent, started=at)
             self.open_ids.append(event.id)
+            self.since[event.id] = at
             self.agent_counts[event.agent] += 1
         self._change(event.id, base=event.base, agent=event.agent, attempt=event.attempt, phase=Phase.AGENT)
 
-    def _propose(self, event: AgentEnded | Refused | Committed, at: datetime) -> None:
+    def _propose(self, event: AgentEnded | Refused | Committed) -> None:
         was = self._get(event.id)
         match event:
             case AgentEnded():
@@ -201,6 +238,7 @@ class State:
             case Refused():
                 self._change(event.id, phase=Phase.DECIDE, refusals=(*was.refusals, event.reason))
             case Committed():
+                self.touched.update(event.constants)
                 proposal = Proposal(
                     hypothesis=event.hypothesis,
                     expected=event.expected,
@@ -227,6 +265,7 @@ class State:
                 self._change(event.for_id, phase=Phase.RUN)
             case RunEnded():
                 self.run_s += event.seconds
+                self.train_s += event.train_s
                 run = self._run(was, event.run)
                 ended = replace(
                     run,
@@ -277,6 +316,8 @@ class State:
             self.counts[event.verdict] += 1
         if event.crash is not None:
             self.crashes[event.crash] += 1
+        if event.id != 0 and event.verdict in (Verdict.KEEP, Verdict.DISCARD):
+            self.challengers = 0 if event.verdict is Verdict.KEEP else self.challengers + 1
         if event.verdict is Verdict.KEEP:
             self.incumbent_id = event.id
             if event.id != 0:
@@ -311,7 +352,10 @@ class State:
         self._change(experiment.id, runs=runs)
 
     def _change(self, id: int, **fields: object) -> Experiment:  # noqa: A002
-        changed = replace(self._get(id), **fields)  # type: ignore[arg-type]
+        was = self._get(id)
+        changed = replace(was, **fields)  # type: ignore[arg-type]
+        if changed.phase is not was.phase and self.last_at is not None:
+            self.since[id] = self.last_at
         self.experiments[id] = changed
         return changed
 
@@ -319,8 +363,8 @@ class State:
 def _squares(scores: tuple[float, ...]) -> float:
     if len(scores) < 2:
         return 0.0
-    mean = sum(scores) / len(scores)
-    return sum((s - mean) ** 2 for s in scores)
+    centre = mean(scores)  # exact for equal scores, so that a deterministic arena has no noise at all
+    return sum((s - centre) ** 2 for s in scores)
 
 
 def fold(entries: Iterable[Entry]) -> State:

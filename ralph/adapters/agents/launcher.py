@@ -1,0 +1,148 @@
+"""The port `Agents`: starts agent programs under the contract of docs/agents.md, each in its own kill domain."""
+
+import json
+import os
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+
+from ralph.adapters.agents.proposal import PROPOSAL, read_proposal
+from ralph.adapters.domains import Domains, Start, finished, read_log, shell
+from ralph.adapters.files import write_atomic
+from ralph.adapters.git import GitRepo
+from ralph.adapters.process import Child, Exit, ExitReason
+from ralph.config import AgentEntry, Config
+from ralph.core.crash import last_error
+from ralph.errors import ConfigError, RefusedError
+from ralph.events import AgentEnded
+from ralph.layout import Layout
+from ralph.model import AgentOutcome, Proposal
+from ralph.ports import AgentOrder, Job
+
+GRACE_S = 2.0  # between TERM and KILL when its clock runs out: time to save what it has
+
+
+class AgentLauncher:
+    """Starts the agents that the arena names."""
+
+    def __init__(self, *, layout: Layout, repo: GitRepo, config: Config, seed: int, domains: Domains) -> None:
+        self._layout, self._repo, self._config, self._seed = layout, repo, config, seed
+        self._domains = domains
+
+    def remains(self, order: AgentOrder) -> AgentEnded | None:
+        """How it ended while no supervisor looked; its worktree must still be there, since its edit lies in it."""
+        exit_ = finished(self._layout.agent(order.id, order.attempt))
+        if exit_ is None or not self._layout.tree(order.tree).is_dir():
+            return None
+        return self._result(order, exit_)
+
+    def start(self, order: AgentOrder) -> Job[AgentEnded]:
+        """Start it in its worktree."""
+        if order.brief is None:
+            raise ConfigError(f"agent {order.agent} cannot start without a brief")
+        folder = self._domains.fresh(self._layout.agent(order.id, order.attempt))
+        tree = self._layout.tree(order.tree)
+        cwd = self._repo.arena_in(tree)
+        (cwd / PROPOSAL).parent.mkdir(exist_ok=True)
+        facts, brief, given = folder / "facts.json", folder / "brief.md", self._layout.history
+        write_atomic(facts, json.dumps(order.facts))
+        write_atomic(brief, order.brief.read_bytes())
+        given.touch()
+        entry = self._config.agent_entry(order.agent)
+        env = {
+            "RALPH_BRIEF": str(brief),
+            "RALPH_PROPOSAL": str(cwd / PROPOSAL),
+            "RALPH_FACTS": str(facts),
+            "RALPH_HISTORY": str(given),
+            "RALPH_SEED": str(self._seed * 1_000_003 + order.id * 101 + order.attempt),
+            "RALPH_TIMEOUT_S": f"{self._config.agent.timeout_s:g}",
+        }
+        child = self._domains.start(
+            Start(
+                folder=folder,
+                argv=self._argv(entry),
+                cwd=cwd,
+                env={**env, **_passed_through(entry)},
+                writable=(tree,),
+                visible=(folder, given, *self._script(entry)),
+                network=entry.kind == "command",
+                stdin=brief,
+                deadline_s=self._config.agent.timeout_s,
+                grace_s=GRACE_S,
+            )
+        )
+        return _AgentJob(child, self, order)
+
+    def proposal(self, order: AgentOrder) -> Proposal:
+        """What it handed back."""
+        tree = self._layout.tree(order.tree)
+        if not tree.is_dir():
+            raise RefusedError("the worktree is gone: the agent removed its own folder")
+        return read_proposal(self._repo.arena_in(tree))
+
+    def _script(self, entry: AgentEntry) -> tuple[Path, ...]:
+        return ((self._layout.arena / entry.script).resolve(),) if entry.kind == "scripted" else ()
+
+    def _argv(self, entry: AgentEntry) -> tuple[str, ...]:
+        match entry.kind:
+            case "tuner":
+                return (sys.executable, "-P", "-m", "ralph.adapters.agents.tuner")
+            case "scripted":
+                return (sys.executable, "-P", "-m", "ralph.adapters.agents.scripted", *map(str, self._script(entry)))
+            case "command":
+                return shell(entry.command)
+
+    def _result(self, order: AgentOrder, exit_: Exit) -> AgentEnded:
+        outcome, reason = self._outcome(order, exit_)
+        return AgentEnded(
+            id=order.id, attempt=order.attempt, outcome=outcome, reason=reason, seconds=round(exit_.seconds, 3)
+        )
+
+    def _outcome(self, order: AgentOrder, exit_: Exit) -> tuple[AgentOutcome, str]:
+        """An agent is judged by what it left; its exit status only explains why it left nothing."""
+        try:
+            self.proposal(order)
+        except RefusedError as error:
+            log = read_log(self._layout.agent(order.id, order.attempt))
+            if exit_.reason is ExitReason.DEADLINE:
+                return AgentOutcome.DEADLINE, f"{error}; its {self._config.agent.timeout_s:g} s were over"
+            if exit_.reason is not ExitReason.ENDED:
+                return AgentOutcome.FAILED, f"{error}; it was ended: {exit_.detail}"
+            if exit_.status != 0:
+                how = f"exit status {exit_.status}" if exit_.signal is None else f"signal {exit_.signal}"
+                return AgentOutcome.FAILED, f"{error}; {exit_.detail or f'{how}: {last_error(log)}'}"
+            return AgentOutcome.NOTHING, str(error)
+        return AgentOutcome.PROPOSED, ""
+
+
+class _AgentJob:
+    """An agent at work."""
+
+    def __init__(self, child: Child, launcher: AgentLauncher, order: AgentOrder) -> None:
+        self._child, self._launcher, self._order = child, launcher, order
+
+    def fileno(self) -> int:
+        """Readable when its whole tree is gone."""
+        return self._child.fileno()
+
+    def poll(self) -> AgentEnded | None:
+        """How it ended."""
+        exit_ = self._child.poll()
+        if exit_ is None:
+            return None
+        self._child.close()
+        return self._launcher._result(self._order, exit_)
+
+    def news(self) -> None:
+        """There is none."""
+
+    def stop(self, reason: str) -> None:
+        """Ask for its end."""
+        self._child.kill(reason)
+
+
+def _passed_through(entry: AgentEntry) -> Mapping[str, str]:
+    missing = [name for name in entry.env if name not in os.environ]
+    if missing:
+        raise ConfigError(f"the agent needs {', '.join(missing)} in the environment; set it and start the loop again")
+    return {name: os.environ[name] for name in entry.env}

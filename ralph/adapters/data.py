@@ -1,0 +1,61 @@
+"""Prepared data: run the arena's `[data] command` once, read the `data.json` that it points to (docs/runs.md)."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from ralph.errors import ConfigError
+
+PRIVATE = ("train", "val", "token_bytes")  # what a run is not told: where things lie
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(extra="allow")
+
+    path: str
+
+
+class _Descriptor(BaseModel):
+    model_config = ConfigDict(extra="allow")
+
+    sha256: str
+    name: str = "data"
+    train: _Part
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PreparedData:
+    """What a preparation left: `public` is told to runs, `train` handed over with *go*, `descriptor` the scorer's."""
+
+    name: str
+    sha256: str
+    descriptor: Path
+    public: Mapping[str, Any] = field(default_factory=dict)
+    train: Mapping[str, Path] = field(default_factory=dict)
+
+
+def read_prepared(descriptor: Path) -> PreparedData:
+    """Read a `data.json`.
+
+    Raises:
+        ConfigError: when it is missing, malformed, or names files that are not there.
+    """
+    try:
+        raw = json.loads(descriptor.read_text(encoding="utf-8"))
+        checked = _Descriptor.model_validate(raw)
+    except (OSError, ValueError, ValidationError) as error:
+        first = str(error).splitlines()[0]
+        raise ConfigError(f"{descriptor} is not a usable data.json ({first}); see docs/runs.md") from None
+    train = descriptor.parent / checked.train.path
+    if not train.is_file():
+        raise ConfigError(
+            f"{descriptor} names {train}, which does not exist. Remove {descriptor.parent} and start again"
+        )
+    public = {k: v for k, v in raw.items() if k not in PRIVATE}
+    return PreparedData(
+        name=checked.name, sha256=checked.sha256, descriptor=descriptor, public=public, train={"train": train}
+    )

@@ -1,0 +1,101 @@
+"""One way to start anything: folder, environment, sandbox and shim for agents, runs and scorers alike."""
+
+import os
+import shlex
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from ralph.adapters.environment import scrubbed
+from ralph.adapters.git import remove_tree
+from ralph.adapters.process import Child, Command, Exit, ExitReason, reap_leftovers, recorded_exit, spawn
+from ralph.adapters.sandbox import Policy, SandboxLevel, wrap
+
+REAP_S = 30.0  # how long what an earlier supervisor left may take to be gone
+LOG_LIMIT_BYTES = 256 * 2**20
+LOG_TAIL_BYTES = 256 * 2**10
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Start:
+    """What to start. `folder` is its kill domain; HOME and TMPDIR are made fresh in it. Seconds are wall clock."""
+
+    folder: Path
+    argv: tuple[str, ...]
+    cwd: Path
+    env: dict[str, str] = field(default_factory=dict)
+    arena_env: Mapping[str, str] = field(default_factory=dict)
+    writable: tuple[Path, ...] = ()
+    visible: tuple[Path, ...] = ()
+    network: bool = False
+    stdin: Path | None = None
+    deadline_s: float | None = None
+    grace_s: float = 0.0
+    pass_fds: tuple[int, ...] = ()
+
+
+class Domains:
+    """Starts children at one sandbox level; `hidden` are the folders that none of them may see."""
+
+    def __init__(self, level: SandboxLevel, hidden: tuple[Path, ...]) -> None:
+        self.level = level
+        self._hidden = hidden
+
+    def fresh(self, folder: Path) -> Path:
+        """An empty domain folder; whatever an earlier supervisor left alive or on disk there is gone first."""
+        if folder.exists():
+            reap_leftovers(folder, REAP_S)
+            remove_tree(folder)
+        folder.mkdir(parents=True)
+        return folder
+
+    def start(self, order: Start) -> Child:
+        """Start it. The folder must be fresh."""
+        env = scrubbed(os.environ, order.folder, extra=order.arena_env) | order.env
+        own = (order.folder / "home", order.folder / "tmp")
+        policy = Policy(
+            read_only=order.visible, writable=(*own, *order.writable), hidden=self._hidden, network=order.network
+        )
+        return spawn(
+            Command(
+                argv=wrap(self.level, policy, order.argv),
+                cwd=order.cwd,
+                env=env,
+                folder=order.folder,
+                log=log_of(order.folder),
+                stdin=order.stdin,
+                deadline_s=order.deadline_s,
+                grace_s=order.grace_s,
+                pass_fds=order.pass_fds,
+                log_limit_bytes=LOG_LIMIT_BYTES,
+            )
+        )
+
+
+def log_of(folder: Path) -> Path:
+    """Where standard output and error of a domain go."""
+    return folder / "log.txt"
+
+
+def read_log(folder: Path) -> str:
+    """The end of a domain's log."""
+    try:
+        with log_of(folder).open("rb") as file:
+            file.seek(0, 2)
+            file.seek(max(0, file.tell() - LOG_TAIL_BYTES))
+            return file.read().decode(errors="replace")
+    except FileNotFoundError:
+        return ""
+
+
+def finished(folder: Path) -> Exit | None:
+    """How a domain ended, if by itself or at its deadline and not by a supervisor's death."""
+    exit_ = recorded_exit(folder)
+    return exit_ if exit_ is not None and exit_.reason in (ExitReason.ENDED, ExitReason.DEADLINE) else None
+
+
+def shell(command: str) -> tuple[str, ...]:
+    """Argv for a command line of arena.toml: without a shell where it needs none."""
+    if any(c in command for c in "|&;<>()$`*?[]{}~\n#!") or "=" in command.split(" ", 1)[0]:
+        return ("/bin/sh", "-c", command)
+    return tuple(shlex.split(command))

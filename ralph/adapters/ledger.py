@@ -1,0 +1,144 @@
+"""The ledger on disk: JSON lines, one write and one fsync each, chained by checksums.
+
+A line is `{"v":1,"seq":7,"at":"…Z","event":{…},"sum":"…"}`. `sum` is the first 16 hex digits of the SHA-256 of the line
+before it (its own `sum` included) and of this line without its `sum`, so a changed, lost or swapped line shows.
+
+Covers: a torn last line (cut back to the last newline on opening: it was never acknowledged), a short write or a full
+disk during an append (the file is cut back and the error raised), damage anywhere else (a LedgerError that names the
+line; nothing is dropped). Does not cover: somebody who rewrites the whole file with fresh checksums.
+"""
+
+import hashlib
+import json
+import os
+from collections.abc import Callable, Iterator
+from datetime import datetime
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from pydantic import TypeAdapter, ValidationError
+
+from ralph.errors import LedgerError
+from ralph.events import AnyEvent, Entry, Event
+
+SCHEMA = 1
+SUM_DIGITS = 16
+
+
+@cache
+def _events() -> TypeAdapter[Event]:
+    return TypeAdapter(AnyEvent)
+
+
+def checksum(previous: str, body: str) -> str:
+    """The chain's next link."""
+    return hashlib.sha256(f"{previous}\n{body}".encode()).hexdigest()[:SUM_DIGITS]
+
+
+def encode(entry: Entry, previous: str) -> tuple[bytes, str]:
+    """One line for `entry`, and its checksum."""
+    body = _body(entry.seq, entry.at, _events().dump_python(entry.event, mode="json"))
+    link = checksum(previous, body)
+    return f'{body[:-1]},"sum":"{link}"}}\n'.encode(), link
+
+
+def _body(seq: int, at: datetime, event: Any) -> str:
+    stamp = at.isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    return json.dumps({"v": SCHEMA, "seq": seq, "at": stamp, "event": event}, separators=(",", ":"), ensure_ascii=False)
+
+
+def decode(line: bytes, seq: int, previous: str) -> tuple[Entry, str]:
+    """Check and read line number `seq`. Raises LedgerError saying what is wrong with it."""
+    try:
+        text = line.decode()
+        raw = json.loads(text)
+        link, version = raw.pop("sum"), raw["v"]
+        if version > SCHEMA:
+            raise LedgerError(f"line {seq} was written by a newer ralph (schema {version}); upgrade ralph to read it")
+        body = text.rstrip("\n").removesuffix(f',"sum":"{link}"}}') + "}"
+        if checksum(previous, body) != link:
+            raise LedgerError(f"line {seq} does not match its checksum")
+        if raw["seq"] != seq:
+            raise LedgerError(f"line {seq} says it is entry {raw['seq']}")
+        return Entry(seq=seq, at=datetime.fromisoformat(raw["at"]), event=_events().validate_python(raw["event"])), link
+    except (ValueError, KeyError, TypeError, ValidationError) as error:
+        raise LedgerError(f"line {seq} cannot be read: {str(error).splitlines()[0]}") from None
+
+
+class FileLedger:
+    """The ledger in one file. Opening it repairs a torn tail; `torn` holds the bytes that were cut."""
+
+    def __init__(self, path: Path, utc: Callable[[], datetime], *, sync: bool = True) -> None:
+        self._path, self._utc, self._sync = path, utc, sync
+        self._seq, self._link = 0, ""
+        path.parent.mkdir(parents=True, exist_ok=True)
+        self._fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o644)
+        self.torn = self._cut_torn_tail()
+        self._loaded = list(read_entries(path, on_link=self._remember))
+
+    def entries(self) -> Iterator[Entry]:
+        """All entries found on opening; they are handed out once, so that memory is not held twice."""
+        loaded, self._loaded = self._loaded, []
+        return iter(loaded)
+
+    def append(self, event: Event) -> Entry:
+        """Write, fsync, and only then answer.
+
+        Raises:
+            OSError: the disk is full or failing; the file is as it was before.
+        """
+        at = self._utc()
+        entry = Entry(seq=self._seq + 1, at=at.replace(microsecond=at.microsecond // 1000 * 1000), event=event)
+        line, link = encode(entry, self._link)
+        size = os.fstat(self._fd).st_size
+        try:
+            written = os.write(self._fd, line)
+            while written < len(line):  # a nearly full disk takes a part without an error
+                written += os.write(self._fd, line[written:])
+            if self._sync:
+                os.fsync(self._fd)
+        except OSError:
+            os.ftruncate(self._fd, size)
+            raise
+        self._seq, self._link = entry.seq, link
+        return entry
+
+    def close(self) -> None:
+        """Release the file."""
+        os.close(self._fd)
+
+    def _remember(self, seq: int, link: str) -> None:
+        self._seq, self._link = seq, link
+
+    def _cut_torn_tail(self) -> bytes:
+        data = self._path.read_bytes()
+        whole = data.rfind(b"\n") + 1
+        if whole == len(data):
+            return b""
+        os.ftruncate(self._fd, whole)
+        os.fsync(self._fd)
+        return data[whole:]
+
+
+def read_entries(path: Path, on_link: Callable[[int, str], None] | None = None) -> Iterator[Entry]:
+    """Entries of a ledger that somebody else may be writing: a last line without its newline is not there yet.
+
+    Raises:
+        LedgerError: naming file and line, when a whole line is damaged.
+    """
+    previous = ""
+    try:
+        with path.open("rb") as file:
+            for seq, line in enumerate(file, start=1):
+                if not line.endswith(b"\n"):
+                    return
+                entry, previous = decode(line, seq, previous)
+                if on_link is not None:
+                    on_link(seq, previous)
+                yield entry
+    except FileNotFoundError:
+        return
+    except LedgerError as error:
+        message = f"{path}: {error}. Nothing was changed; restore this line from a backup, or begin a new campaign"
+        raise LedgerError(message) from None

@@ -1,0 +1,335 @@
+"""Children of the supervisor, each a kill domain of its own: agent, run and scorer are started here and nowhere else.
+
+`spawn` puts a shim (see `ralph.adapters.shim`) between the supervisor and the payload. The returned `Child` goes into a
+selector: it becomes readable when the whole tree of the payload is gone and ``exit.json`` is in the domain's folder.
+
+Ours in a domain folder: ``lock`` (held as long as anything of the domain lives) and ``exit.json`` (how it ended).
+"""
+
+import contextlib
+import ctypes
+import fcntl
+import json
+import marshal
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+
+from ralph.adapters import shim
+from ralph.adapters.leftovers import DOMAIN_VARIABLE, LOCK_NAME, LeftoverError, bury, orphans, reap_leftovers, sweep
+
+__all__ = [
+    "Child",
+    "Command",
+    "Exit",
+    "ExitReason",
+    "LeftoverError",
+    "become_subreaper",
+    "reap_leftovers",
+    "recorded_exit",
+    "spawn",
+]
+
+ESCALATE_S = 20.0  # a shim that takes longer over a kill is wedged; 12 GiB of memory took 1.1 s to be gone
+SWEEP_S = 10.0
+SHIELDED = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT)
+
+_shims: set[int] = set()  # ours, not yet reaped: any other child of ours in a foreign session is an orphan
+
+
+class ExitReason(StrEnum):
+    """Why a payload ended."""
+
+    ENDED = "ended"
+    DEADLINE = "deadline"
+    KILLED = "killed"
+    ORPHANED = "orphaned"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Exit:
+    """How a payload ended, once nothing of it is left.
+
+    Attributes:
+        reason: ended by itself, by its deadline, on request (or by its log limit), or because the supervisor died.
+        detail: the words of the request, the deadline, or why it could not be started.
+        status: exit status of the leader; 127 if it could not be started; None if a signal ended it or it never was.
+        signal: number of the signal that ended the leader.
+        seconds: from its start until nothing of it was left.
+        peak_bytes: largest resident size that any one of its processes reached; at least that of the shim, 10 MB.
+        stragglers: processes other than the leader that had to be killed (the kernel kills those of a PID namespace
+            uncounted).
+        kill_ms: from the leader's end, or the decision to end it, until nothing was left (`grace_s` included).
+    """
+
+    reason: ExitReason
+    detail: str = ""
+    status: int | None = None
+    signal: int | None = None
+    seconds: float = 0.0
+    peak_bytes: int = 0
+    stragglers: int = 0
+    kill_ms: float = 0.0
+
+    @property
+    def ok(self) -> bool:
+        """It ended by itself, with status 0."""
+        return self.reason is ExitReason.ENDED and self.status == 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Command:
+    """What to start and how.
+
+    Attributes:
+        argv: program and arguments; the program is looked up in the PATH of `env`.
+        cwd: folder it starts in.
+        env: its whole environment; ``RALPH_DOMAIN`` is added.
+        folder: the domain folder, existing, fresh for every child.
+        log: file that standard output and error are appended to.
+        stdin: file it reads from; None is /dev/null.
+        deadline_s: seconds it may live, kept by the shim; None is for ever.
+        pass_fds: descriptors it inherits, under the same numbers. Close your copies after `spawn`.
+        grace_s: seconds between TERM and KILL when it is killed or late; 0 kills at once.
+        log_limit_bytes: it is killed when its log grows beyond this (seen twice a second).
+    """
+
+    argv: tuple[str, ...]
+    cwd: Path
+    env: dict[str, str]
+    folder: Path
+    log: Path
+    stdin: Path | None = None
+    deadline_s: float | None = None
+    pass_fds: tuple[int, ...] = ()
+    grace_s: float = 0.0
+    log_limit_bytes: int | None = None
+
+
+class Child:
+    """A payload under its shim. Make it with `spawn`; use it from the main thread."""
+
+    def __init__(self, popen: "subprocess.Popen[bytes]", control: socket.socket, command: Command) -> None:
+        self._popen = popen
+        self._control = control
+        self._command = command
+        self._pidfd = os.pidfd_open(popen.pid)
+        stat = shim.process_stat(popen.pid)
+        self._shim_start = stat[3] if stat else 0
+        self._overdue_at = self._overdue(command.deadline_s)
+        self._exit: Exit | None = None
+
+    @property
+    def folder(self) -> Path:
+        """The domain folder."""
+        return self._command.folder
+
+    @property
+    def pid(self) -> int:
+        """Process id of the shim; the payload's own is nobody's business."""
+        return self._popen.pid
+
+    def fileno(self) -> int:
+        """A descriptor that becomes readable when nothing of the payload is left; closed by `close`."""
+        return self._pidfd
+
+    def poll(self) -> Exit | None:
+        """How it ended, None while anything of it lives. Call it when `fileno` is readable, and every few seconds.
+
+        The calls in between matter only if the payload has stopped or wedged its shim: then they finish the job.
+
+        Raises:
+            LeftoverError: the shim is dead and what it left does not go. The next call tries again.
+        """
+        if self._exit is not None:
+            return self._exit
+        if self._popen.poll() is None:
+            if time.monotonic() > self._overdue_at:
+                self._end_wedged_shim()
+            return None
+        _shims.discard(self.pid)  # what was below it and lives is an orphan now
+        self._exit = self._reported()
+        if self._exit is None and self._popen.returncode == 0:
+            self._exit = recorded_exit(self.folder)
+        if self._exit is None:
+            sweep(lambda: orphans(_shims, self._shim_start), SWEEP_S)
+            reap_leftovers(self.folder, SWEEP_S)
+            self._exit = Exit(reason=ExitReason.KILLED, detail="shim died")
+        bury(orphans(_shims, 0))
+        return self._exit
+
+    def kill(self, reason: str) -> None:
+        """Ask for the end of the payload and all below it; returns at once. `poll` tells when they are gone.
+
+        Args:
+            reason: a few words for the record; becomes the exit's detail.
+        """
+        if self._exit is not None:
+            return
+        self._overdue_at = min(self._overdue_at, self._overdue(0.0))
+        line = " ".join(reason.split())[:500]
+        with contextlib.suppress(OSError):  # it is about to be gone, or does not read: then `poll` ends it
+            self._control.send(f"kill {line}\n".encode())
+        self._signal_shim(signal.SIGCONT)  # a payload may have stopped it
+
+    def set_deadline(self, seconds: float) -> None:
+        """Replace its deadline by one that many seconds from now."""
+        self._overdue_at = self._overdue(seconds)
+        with contextlib.suppress(OSError):  # it is about to be gone
+            self._control.send(f"deadline {seconds:.6f}\n".encode())
+
+    def close(self) -> None:
+        """Give the descriptors back, after `poll` has answered. A payload that still lives is killed by this."""
+        if self._pidfd >= 0:
+            self._control.close()
+            os.close(self._pidfd)
+            self._pidfd = -1
+
+    def _overdue(self, deadline_s: float | None) -> float:
+        """The moment after which the shim must have done its work."""
+        if deadline_s is None:
+            return float("inf")
+        return time.monotonic() + deadline_s + self._command.grace_s + ESCALATE_S
+
+    def _end_wedged_shim(self) -> None:
+        self._overdue_at = time.monotonic() + ESCALATE_S
+        self._signal_shim(signal.SIGKILL)
+
+    def _signal_shim(self, number: signal.Signals) -> None:
+        with contextlib.suppress(ProcessLookupError):
+            signal.pidfd_send_signal(self._pidfd, number)
+
+    def _reported(self) -> Exit | None:
+        """What the shim said before it ended by itself; a payload could forge ``exit.json``, but not this."""
+        if self._popen.returncode not in {0, 3}:
+            return None
+        data = b""
+        try:
+            while part := self._control.recv(65536, socket.MSG_DONTWAIT):
+                data += part
+        except OSError:
+            pass
+        return _parse(data)
+
+
+def spawn(command: Command) -> Child:
+    """Start a payload in a kill domain of its own.
+
+    Only from the main thread: what a sandbox ties to its parent is tied to the thread that forked.
+
+    Raises:
+        FileExistsError: the domain folder was used before.
+        OSError: the folder, its log or its stdin cannot be opened. What is wrong with the payload becomes its `Exit`.
+        RuntimeError: called from another thread.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        raise RuntimeError("a payload must be started from the main thread; hand the command over to it")
+    if (command.folder / shim.EXIT_NAME).exists():
+        raise FileExistsError(f"{command.folder} holds the end of another payload; give every payload a fresh folder")
+    opened: list[int] = []
+    ours, theirs = socket.socketpair()
+    try:
+        opened.append(lock := _locked(command.folder))
+        opened.append(stdin := os.open(command.stdin or os.devnull, os.O_RDONLY | os.O_NOCTTY))
+        opened.append(log := os.open(command.log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644))
+        opened.append(spec := _spec(command))
+        popen = _start_shim((spec, theirs.fileno(), lock), stdin, log, command)
+    except BaseException:
+        ours.close()
+        raise
+    finally:
+        theirs.close()
+        for fd in opened:
+            os.close(fd)
+    _shims.add(popen.pid)
+    return Child(popen, ours, command)
+
+
+def recorded_exit(folder: Path) -> Exit | None:
+    """How the payload of a domain folder ended, as its shim wrote it down; None if it did not (yet).
+
+    Covers a supervisor that starts again. Does not cover a payload that may write into the folder and forges it.
+    """
+    try:
+        return _parse((folder / shim.EXIT_NAME).read_bytes())
+    except OSError:
+        return None
+
+
+def become_subreaper() -> None:
+    """Have orphans from below come to this process instead of init: a payload that kills its shim is still ours.
+
+    Raises:
+        OSError: the kernel refuses.
+    """
+    if ctypes.CDLL(None, use_errno=True).prctl(shim.PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) != 0:
+        raise OSError(ctypes.get_errno(), "PR_SET_CHILD_SUBREAPER failed")
+
+
+def _locked(folder: Path) -> int:
+    """The domain's lock, taken here: from the first instant of the shim it is held, with no moment in between."""
+    fd = os.open(folder / LOCK_NAME, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        os.close(fd)
+        raise FileExistsError(f"something still lives in {folder}; reap_leftovers first") from error
+    return fd
+
+
+def _spec(command: Command) -> int:
+    """The shim's orders in a memory file: of any length, on no disk, gone with the last reader."""
+    orders = {
+        "argv": list(command.argv),
+        "cwd": str(command.cwd),
+        "env": {**command.env, DOMAIN_VARIABLE: str(command.folder.resolve())},
+        "folder": str(command.folder.resolve()),
+        "deadline_s": command.deadline_s,
+        "grace_s": command.grace_s,
+        "log_limit_bytes": command.log_limit_bytes,
+        "pass_fds": list(command.pass_fds),
+    }
+    fd = os.memfd_create("ralph-shim")
+    with open(fd, "wb", closefd=False) as file:
+        marshal.dump(orders, file)
+    os.lseek(fd, 0, os.SEEK_SET)
+    return fd
+
+
+def _start_shim(fds: tuple[int, int, int], stdin: int, log: int, command: Command) -> "subprocess.Popen[bytes]":
+    # Blocked signals stay blocked through exec: no Ctrl-C reaches a shim that has no session and no handlers yet.
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, SHIELDED)
+    try:
+        return subprocess.Popen(
+            [sys.executable, "-I", "-S", _shim_program(), *map(str, fds)],
+            stdin=stdin,
+            stdout=log,
+            stderr=log,
+            env={"LC_ALL": "C.UTF-8"},
+            pass_fds=(*fds, *command.pass_fds),
+            start_new_session=True,
+        )
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def _shim_program() -> str:
+    """The shim's bytecode if this interpreter has left it on disk, which spares 4 ms of compiling, else its source."""
+    compiled = shim.__spec__.cached
+    return compiled if compiled is not None and Path(compiled).exists() else shim.__file__
+
+
+def _parse(data: bytes) -> Exit | None:
+    try:
+        record = json.loads(data)
+        del record["schema"]
+        return Exit(**{**record, "reason": ExitReason(record["reason"])})
+    except (ValueError, TypeError, KeyError):
+        return None

@@ -1,0 +1,224 @@
+"""The port `Scorer`: sealed, reported and command scores, all held to the arena's bounds.
+
+Sealed and command scorers are processes of their own, in their own kill domain, run from the sealed copy, and are given
+nothing of the agent's but the artifact. A reported score is read from the run's log and is worth as much as the run.
+"""
+
+import json
+import math
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from ralph.adapters.data import PreparedData
+from ralph.adapters.domains import Domains, Start, finished, read_log, shell
+from ralph.adapters.process import Child, Exit, ExitReason
+from ralph.adapters.runner import ARTIFACT, OUT
+from ralph.adapters.seal import Seal
+from ralph.config import Config
+from ralph.core.crash import classify, last_error
+from ralph.core.reported import NoScoreError, believable, parse_metrics, reported_score
+from ralph.events import Scored
+from ralph.layout import Layout
+from ralph.model import CrashKind, JsonValue, Outcome, ScoreMode
+from ralph.ports import Job, ScoreOrder
+
+SCORER = "language_model.py"  # the sealed scorer's name in the sealed copy
+ARENA = "arena"  # where the arena's fixed files lie in the sealed copy
+ANSWER = "score.json"
+CRASHES = {
+    "nan": CrashKind.NAN,
+    "no_artifact": CrashKind.NO_ARTIFACT,
+    "out_of_memory": CrashKind.OUT_OF_MEMORY,
+}
+
+
+class ArenaScorer:
+    """Scores in the mode that the arena asks for."""
+
+    def __init__(
+        self,
+        *,
+        layout: Layout,
+        config: Config,
+        device: str,
+        data: PreparedData | None,
+        seal: Seal,
+        domains: Domains,
+    ) -> None:
+        self._layout, self._config, self._device = layout, config, device
+        self._data, self._seal, self._domains = data, seal, domains
+
+    def broken_seal(self) -> str:
+        """What was changed in the sealed copy."""
+        return self._seal.broken()
+
+    def remains(self, order: ScoreOrder) -> Scored | None:
+        """What a scorer said that finished while no supervisor looked. A reported score is simply read again."""
+        if self._config.score.mode is ScoreMode.REPORTED:
+            return self._reported(order)
+        exit_ = finished(self._layout.score(order.id, order.run))
+        return None if exit_ is None else self._result(order, exit_)
+
+    def start(self, order: ScoreOrder) -> Job[Scored]:
+        """Start the scorer's process."""
+        self._seal.broken()
+        folder = self._domains.fresh(self._layout.score(order.id, order.run))
+        run_dir = self._layout.run(order.id, order.run) / OUT
+        answer = folder / "answer"
+        answer.mkdir()
+        env = {
+            "RALPH_RUN_DIR": str(run_dir),
+            "RALPH_ARTIFACT": str(run_dir / ARTIFACT),
+            "RALPH_SEED": str(order.seed),
+            "RALPH_DEVICE": self._device,
+            "RALPH_SCORE": str(answer / ANSWER),
+        }
+        if self._data is not None:
+            env["RALPH_DATA"] = str(self._data.descriptor)
+        sealed = self._config.score.mode is ScoreMode.SEALED
+        child = self._domains.start(
+            Start(
+                folder=folder,
+                argv=self._sealed_argv(env) if sealed else shell(self._config.score.command),
+                cwd=self._seal.folder if sealed else self._seal.folder / ARENA,
+                env=env,
+                writable=(answer,),
+                visible=(run_dir, *((self._data.descriptor.parent,) if self._data else ()), self._seal.folder),
+                deadline_s=self._config.score.timeout_s,
+            )
+        )
+        return _ScoreJob(child, self, order)
+
+    def _sealed_argv(self, env: Mapping[str, str]) -> tuple[str, ...]:
+        words = {
+            "--artifact": env["RALPH_ARTIFACT"],
+            "--data": env["RALPH_DATA"],
+            "--device": self._device,
+            "--out": env["RALPH_SCORE"],
+            "--seed": env["RALPH_SEED"],
+        }
+        return (sys.executable, str(self._seal.folder / SCORER), *(w for pair in words.items() for w in pair))
+
+    # --- answers
+
+    def _reported(self, order: ScoreOrder) -> Scored:
+        arena = self._config.arena
+        metrics = parse_metrics(read_log(self._layout.run(order.id, order.run)))
+        try:
+            score = reported_score(metrics, arena.metric, arena.direction, self._config.score.bounds)
+        except NoScoreError as error:
+            return _no_score(order, str(error), 0.0)
+        rest: dict[str, JsonValue] = {
+            k: v for k, v in list(metrics.items())[:50] if k != arena.metric and math.isfinite(v)
+        }
+        return Scored(id=order.id, run=order.run, outcome=Outcome.OK, score=score, metrics=rest)
+
+    def _result(self, order: ScoreOrder, exit_: Exit) -> Scored:
+        folder = self._layout.score(order.id, order.run)
+        log = read_log(folder)
+        seconds = round(exit_.seconds, 3)
+        if exit_.reason is not ExitReason.ENDED:
+            return _void(order, f"the scorer did not end within {self._config.score.timeout_s:g} s", seconds)
+        if exit_.status != 0:
+            _, reason = classify(status=exit_.status, signal=exit_.signal, log=log)
+            return _void(order, f"the scorer itself failed: {exit_.detail or reason}", seconds)
+        answer = _read_answer(folder / "answer" / ANSWER) or _last_json(log)
+        if answer is None:
+            return _void(order, f"the scorer gave no answer: {last_error(log)}", seconds)
+        return self._judge(order, answer, seconds)
+
+    def _judge(self, order: ScoreOrder, answer: Mapping[str, Any], seconds: float) -> Scored:
+        reason = str(answer.get("reason", ""))[:400]
+        if answer.get("ok") is False:
+            if answer.get("verdict") == "invalid":
+                return Scored(id=order.id, run=order.run, outcome=Outcome.INVALID, reason=reason, seconds=seconds)
+            crash = CRASHES.get(str(answer.get("kind")), CrashKind.NO_SCORE)
+            return Scored(
+                id=order.id, run=order.run, outcome=Outcome.CRASH, crash=crash, reason=reason, seconds=seconds
+            )
+        if broken := [str(k) for k, held in _mapping(answer.get("constraints")).items() if held is False]:
+            why = f"constraints not held: {', '.join(broken)}"
+            return Scored(id=order.id, run=order.run, outcome=Outcome.INVALID, reason=why, seconds=seconds)
+        arena = self._config.arena
+        try:
+            value = float(answer["score"])
+            score = believable(value, arena.metric, arena.direction, self._config.score.bounds)
+        except (KeyError, TypeError, ValueError) as error:
+            message = (
+                str(error) if isinstance(error, NoScoreError) else f"the scorer's answer has no number: {answer}"[:300]
+            )
+            return _no_score(order, message, seconds)
+        se = answer.get("se")
+        flat = {
+            str(k): v for k, v in _mapping(answer.get("metrics")).items() if isinstance(v, str | int | float | bool)
+        }
+        return Scored(
+            id=order.id,
+            run=order.run,
+            outcome=Outcome.OK,
+            score=score,
+            se=float(se) if isinstance(se, int | float) else None,
+            seconds=seconds,
+            metrics=flat,
+        )
+
+
+class _ScoreJob:
+    """A scorer at work."""
+
+    def __init__(self, child: Child, scorer: ArenaScorer, order: ScoreOrder) -> None:
+        self._child, self._scorer, self._order = child, scorer, order
+
+    def fileno(self) -> int:
+        """Readable when it is gone."""
+        return self._child.fileno()
+
+    def poll(self) -> Scored | None:
+        """Its answer."""
+        exit_ = self._child.poll()
+        if exit_ is None:
+            return None
+        self._child.close()
+        return self._scorer._result(self._order, exit_)
+
+    def news(self) -> None:
+        """There is none."""
+
+    def stop(self, reason: str) -> None:
+        """Ask for its end."""
+        self._child.kill(reason)
+
+
+def _void(order: ScoreOrder, reason: str, seconds: float) -> Scored:
+    return Scored(id=order.id, run=order.run, outcome=Outcome.VOID, reason=reason, seconds=seconds)
+
+
+def _no_score(order: ScoreOrder, reason: str, seconds: float) -> Scored:
+    crash = CrashKind.NAN if " is nan" in reason or " is inf" in reason else CrashKind.NO_SCORE
+    return Scored(id=order.id, run=order.run, outcome=Outcome.CRASH, crash=crash, reason=reason, seconds=seconds)
+
+
+def _mapping(value: object) -> Mapping[str, Any]:
+    return value if isinstance(value, dict) else {}
+
+
+def _read_answer(path: Path) -> Mapping[str, Any] | None:
+    try:
+        raw = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    return raw if isinstance(raw, dict) else None
+
+
+def _last_json(log: str) -> Mapping[str, Any] | None:
+    """The last line of a log that is a JSON object with a score or a refusal."""
+    for line in reversed(log.splitlines()):
+        try:
+            raw = json.loads(line)
+        except ValueError:
+            continue
+        if isinstance(raw, dict) and ("score" in raw or "ok" in raw):
+            return raw
+    return None

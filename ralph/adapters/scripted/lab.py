@@ -1,0 +1,295 @@
+"""A laboratory in memory: scripted agents, runs, scores, repository and time. A night takes a second.
+
+A plan says for each experiment what its agent does and what the change is truly worth; the scorer adds seeded noise.
+The same plan and seeds give the same ledger.
+"""
+
+import heapq
+import random
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Generic, TypeVar
+
+from ralph.errors import MovedBranchError, RefusedError
+from ralph.events import AgentEnded, Entry, Event, RunEnded, Scored
+from ralph.model import AgentOutcome, Change, CrashKind, JsonValue, Learning, Outcome, Proposal
+from ralph.ports import AgentOrder, Job, News, RunOrder, ScoreOrder, Signals
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plan:
+    """What one experiment's agent proposes. `effect` is added to the base's true score; `refuse` breaks a rule."""
+
+    effect: float = 0.0
+    hypothesis: str = "a scripted change"
+    learnings: tuple[Learning, ...] = ()
+    lines_delta: int = 0
+    constants: Mapping[str, JsonValue] = field(default_factory=dict)
+    agent: AgentOutcome = AgentOutcome.PROPOSED
+    refuse: str = ""
+    crash: CrashKind | None = None
+    outcome: Outcome = Outcome.OK
+    tail: str = ""
+
+
+class LabClock:
+    """Time that moves only when somebody waits."""
+
+    def __init__(self, start: datetime = datetime(2026, 3, 8, 22, 0, tzinfo=UTC)) -> None:
+        self._start, self.seconds = start, 0.0
+
+    def utc(self) -> datetime:
+        """The laboratory's hour."""
+        return self._start + timedelta(seconds=self.seconds)
+
+    def monotonic(self) -> float:
+        """Seconds since the laboratory opened."""
+        return self.seconds
+
+
+class MemoryLedger:
+    """A ledger without a disk."""
+
+    def __init__(self, clock: LabClock) -> None:
+        self._clock = clock
+        self.log: list[Entry] = []
+
+    def append(self, event: Event) -> Entry:
+        """Remember `event`."""
+        entry = Entry(seq=len(self.log) + 1, at=self._clock.utc(), event=event)
+        self.log.append(entry)
+        return entry
+
+    def entries(self) -> Iterator[Entry]:
+        """Everything so far."""
+        return iter(list(self.log))
+
+
+class TimedJob(Generic[T]):
+    """A job whose result is known and whose end is a moment of the laboratory's clock."""
+
+    def __init__(self, clock: LabClock, seconds: float, result: T) -> None:
+        self._clock, self._result = clock, result
+        self.due = clock.seconds + seconds
+
+    def fileno(self) -> int | None:
+        """There is nothing to select on."""
+        return None
+
+    def news(self) -> None:
+        """There is none."""
+
+    def poll(self) -> T | None:
+        """The result once its time has come."""
+        return self._result if self._clock.seconds >= self.due else None
+
+    def stop(self, reason: str) -> None:
+        """End at once."""
+        del reason
+        self.due = self._clock.seconds
+
+
+@dataclass(slots=True, kw_only=True)
+class Lab:
+    """Every process port of one laboratory. `plan` answers for each experiment id."""
+
+    plan: Callable[[int], Plan]
+    clock: LabClock = field(default_factory=LabClock)
+    sigma: float = 0.0005
+    baseline: float = 1.0
+    agent_s: float = 25.0
+    run_s: float = 325.0
+    score_s: float = 5.0
+    started: list[str] = field(default_factory=list)
+    signals: Signals = field(default_factory=Signals)
+    true: dict[str, float] = field(default_factory=dict)
+
+    def truth(self, commit: str) -> float:
+        """The true score of a commit."""
+        return self.true.get(commit, self.baseline)
+
+
+class LabAgents:
+    """Agents that follow the plan."""
+
+    def __init__(self, lab: Lab) -> None:
+        self._lab = lab
+
+    def remains(self, order: AgentOrder) -> AgentEnded | None:
+        """Nothing outlives a laboratory."""
+        del order
+        return None
+
+    def start(self, order: AgentOrder) -> Job[AgentEnded]:
+        """Think for a while."""
+        lab, plan = self._lab, self._lab.plan(order.id)
+        lab.started.append(f"agent {order.id}.{order.attempt}")
+        ended = AgentEnded(
+            id=order.id, attempt=order.attempt, outcome=plan.agent, reason=f"{plan.agent}", seconds=lab.agent_s
+        )
+        return TimedJob(lab.clock, lab.agent_s, ended)
+
+    def proposal(self, order: AgentOrder) -> Proposal:
+        """The plan's words."""
+        plan = self._lab.plan(order.id)
+        return Proposal(hypothesis=plan.hypothesis, learnings=plan.learnings)
+
+
+class LabRunner:
+    """Runs that take their time and end as planned."""
+
+    def __init__(self, lab: Lab) -> None:
+        self._lab = lab
+
+    def remains(self, order: RunOrder) -> RunEnded | None:
+        """Nothing outlives a laboratory."""
+        del order
+        return None
+
+    def start(self, order: RunOrder) -> Job[RunEnded]:
+        """Train for a while."""
+        lab, plan = self._lab, self._lab.plan(order.id)
+        lab.started.append(f"run {order.id}.{order.run}")
+        crashed = plan.crash is not None and order.id != 0
+        outcome = Outcome.CRASH if crashed else (plan.outcome if order.id else Outcome.OK)
+        ended = RunEnded(
+            id=order.id,
+            run=order.run,
+            outcome=outcome,
+            crash=plan.crash if crashed else None,
+            reason=f"scripted: {plan.crash or plan.outcome}" if outcome is not Outcome.OK else "",
+            tail=plan.tail if crashed else "",
+            seconds=lab.run_s,
+            train_s=lab.run_s,
+            peak_bytes=2**30,
+        )
+        return TimedJob(lab.clock, lab.run_s, ended)
+
+
+class LabScorer:
+    """The truth plus noise that depends on the seed alone."""
+
+    def __init__(self, lab: Lab) -> None:
+        self._lab = lab
+
+    def broken_seal(self) -> str:
+        """A laboratory's seal holds."""
+        return ""
+
+    def remains(self, order: ScoreOrder) -> Scored | None:
+        """Nothing outlives a laboratory."""
+        del order
+        return None
+
+    def start(self, order: ScoreOrder) -> Job[Scored]:
+        """Score with noise."""
+        lab = self._lab
+        noise = random.Random(order.seed).gauss(0.0, lab.sigma)
+        scored = Scored(
+            id=order.id, run=order.run, outcome=Outcome.OK, score=lab.truth(order.commit) + noise, seconds=lab.score_s
+        )
+        return TimedJob(lab.clock, lab.score_s, scored)
+
+
+class LabRepo:
+    """A repository of names: commit `c12` is experiment 12's, on whatever base it was given."""
+
+    def __init__(self, lab: Lab) -> None:
+        self._lab = lab
+        self.branches: dict[str, str] = {}
+        self.refs: dict[str, str] = {}
+        self.notes: dict[str, str] = {}
+        self.trees: dict[str, str] = {}
+
+    def open_campaign(self, campaign: str, base: str) -> None:
+        """Make the branch."""
+        self.branches.setdefault(campaign, base)
+
+    def checkout(self, name: str, commit: str) -> Path:
+        """Remember what lies there."""
+        self.trees[name] = commit
+        return Path(name)
+
+    def discard(self, name: str) -> None:
+        """Forget it."""
+        self.trees.pop(name, None)
+
+    def examine(self, name: str, base: str) -> Change:
+        """The plan's change, or its refusal."""
+        del base
+        plan = self._lab.plan(int(name.split("-", maxsplit=1)[0]))
+        if plan.refuse:
+            raise RefusedError(plan.refuse)
+        added, removed = max(0, plan.lines_delta), max(0, -plan.lines_delta)
+        return Change(
+            tree=name, files=("train.py",), lines_added=added, lines_removed=removed, constants=plan.constants
+        )
+
+    def pin(self, ref: str, commit: str) -> None:
+        """Remember a ref."""
+        self.refs[ref] = commit
+
+    def commit(self, change: Change, base: str, message: str, ref: str) -> str:
+        """Name the commit and its true worth."""
+        del message
+        number = int(change.tree.split("-")[0])
+        commit = f"c{number}"
+        self._lab.true[commit] = self._lab.truth(base) + self._lab.plan(number).effect
+        self.refs[ref] = commit
+        return commit
+
+    def advance(self, campaign: str, old: str, new: str) -> None:
+        """Compare and set."""
+        if self.branches[campaign] not in (old, new):
+            raise MovedBranchError(f"{campaign} is at {self.branches[campaign]}, not at {old}")
+        self.branches[campaign] = new
+
+    def note(self, commit: str, text: str) -> None:
+        """Remember a note."""
+        self.notes[commit] = text
+
+    def history(self, commit: str, limit: int) -> Sequence[str]:
+        """The notes, newest first."""
+        del commit
+        return [f"{c} {text}" for c, text in reversed(list(self.notes.items())[-limit:])]
+
+    def files(self, commit: str) -> Mapping[str, str]:
+        """One small file."""
+        return {"train.py": f"# {commit}\nLEARNING_RATE = 0.1\n"}
+
+    def diff(self, old: str, new: str) -> str:
+        """Names only."""
+        return f"-{old}\n+{new}\n"
+
+
+class LabControl:
+    """Waiting moves the clock to the next moment at which something happens."""
+
+    def __init__(self, lab: Lab) -> None:
+        self._lab = lab
+
+    def read(self) -> Signals:
+        """The wishes that the test set."""
+        return self._lab.signals
+
+    def wait(self, jobs: Iterable[Job[object]], timeout_s: float) -> None:
+        """Jump to the earliest end."""
+        clock = self._lab.clock
+        dues = [job.due for job in jobs if isinstance(job, TimedJob)]
+        clock.seconds = max(clock.seconds, min([*heapq.nsmallest(1, dues), clock.seconds + timeout_s]))
+
+
+class SilentWatcher:
+    """Nobody looks on."""
+
+    every_s = 3600.0
+
+    def event(self, entry: Entry) -> None:
+        """Say nothing."""
+
+    def tick(self, news: News | None) -> None:
+        """Say nothing."""

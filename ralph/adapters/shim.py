@@ -1,0 +1,380 @@
+"""The keeper of one kill domain: stands between the supervisor and one payload, and leaves nothing of it alive.
+
+Run by file path (``python -I -S shim.py SPEC_FD CONTROL_FD LOCK_FD``) and importing next to nothing, since every agent,
+run and scorer waits for it to start. Its standard input, output and error are the payload's. It is also given:
+
+- spec: a marshalled dict (the same interpreter is on both sides), made by `ralph.adapters.process.spawn`;
+- control: one end of a socket pair. A line ``kill WHY`` ends the payload, end of file means that the supervisor is
+  dead. The bytes of ``exit.json`` go back through it as well, out of the payload's reach;
+- lock: an exclusive flock on the domain's lock file. The payload and what it starts inherit it: while it is held,
+  something lives.
+
+Covered: all that the payload leaves behind, however it was started (double fork, setsid, cleared environment, closed
+descriptors, ignored or stopping signals, fork storms), after a normal end, a deadline, a request or the supervisor's
+death. Not covered: a payload of the same user, outside a sandbox, that kills this process. The supervisor, a subreaper
+too, sweeps up then.
+"""
+# Neither pathlib nor contextlib: they would cost more start-up time than all that is imported here.
+# ruff: noqa: PTH105, PTH110, PTH112, PTH118, PTH123, PTH208, SIM105
+
+import _signal as signal  # type: ignore[import-not-found]  # the public one builds enums, for 7 ms
+import ctypes
+import marshal
+import os
+import select
+import sys
+import time
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any
+
+    Identity = tuple[int, int]  # process id and start time
+
+EXIT_NAME = "exit.json"
+PR_SET_CHILD_SUBREAPER = 36
+PR_SET_NO_NEW_PRIVS = 38
+WAIT_ALL = 0x40000000  # __WALL: also children cloned with another exit signal than SIGCHLD
+TICK_S = 0.002  # between two looks at processes that are being killed
+LOG_CHECK_S = 0.5
+NEVER_S = 3600.0
+TERMINAL = ("SIGINT", "SIGQUIT", "SIGHUP", "SIGTSTP", "SIGTTIN", "SIGTTOU")
+IGNORED = (*TERMINAL, "SIGTERM", "SIGPIPE", "SIGUSR1", "SIGUSR2", "SIGALRM")
+
+
+def process_stat(pid: int) -> tuple[str, int, int, int] | None:
+    """State letter, parent, session and start time (clock ticks since boot) of a process; None once it is gone."""
+    try:
+        with open(f"/proc/{pid}/stat", "rb") as file:
+            fields = file.read().rpartition(b")")[2].split()
+    except OSError:
+        return None
+    return fields[0].decode(), int(fields[1]), int(fields[3]), int(fields[19])
+
+
+def child_pids(parent: int) -> list[int]:
+    """Process ids of the children of all threads of a process."""
+    found: list[int] = []
+    try:
+        for thread in os.listdir(f"/proc/{parent}/task"):
+            with open(f"/proc/{parent}/task/{thread}/children", "rb") as file:
+                found.extend(map(int, file.read().split()))
+    except (FileNotFoundError, ProcessLookupError):
+        if not os.path.exists(f"/proc/self/task/{os.getpid()}/children"):
+            return every_pid()
+    return found
+
+
+def every_pid() -> list[int]:
+    """All processes there are: where to look for children on kernels without CONFIG_PROC_CHILDREN."""
+    return [int(name) for name in os.listdir("/proc") if name.isdigit()]
+
+
+def children(parent: int) -> "list[Identity]":
+    """Children of a process with their start times (a pid alone is no identity), zombies included."""
+    stats = ((pid, process_stat(pid)) for pid in child_pids(parent))
+    return [(pid, stat[3]) for pid, stat in stats if stat is not None and stat[1] == parent]
+
+
+def descendants(roots: "list[Identity]") -> "list[Identity]":
+    """`roots` and everything below them, parents first."""
+    found = list(roots)
+    seen = set(roots)
+    for pid, _ in found:  # grows while it is walked
+        fresh = [child for child in children(pid) if child not in seen]
+        seen.update(fresh)
+        found.extend(fresh)
+    return found
+
+
+def send(process: "Identity", number: int) -> bool:
+    """Signal a process; False if there is nothing to signal: it is gone or a zombie, or a stranger has its pid.
+
+    The descriptor is taken first and the start time read after: whatever happens in between, no stranger is hit.
+    """
+    try:
+        handle = os.pidfd_open(process[0])
+    except OSError:
+        return False
+    try:
+        stat = process_stat(process[0])
+        if stat is None or stat[0] in "ZX" or stat[3] != process[1]:
+            return False
+        signal.pidfd_send_signal(handle, number)
+    except OSError:
+        return False
+    finally:
+        os.close(handle)
+    return True
+
+
+def strike(roots: "Callable[[], list[Identity]]", struck: "set[Identity]") -> None:
+    """Stop, then kill all that hangs below the roots of the moment; adds to `struck` whom it killed.
+
+    Killing processes as they are found loses against a fork storm. A stopped one forks no more, so stopping comes
+    first, until a look finds nobody new.
+    """
+    stopped: set[Identity] = set()
+    found_new = True
+    while found_new:
+        found_new = False
+        for process in descendants(roots()):
+            if process not in stopped and send(process, signal.SIGSTOP):
+                stopped.add(process)
+                found_new = True
+    for process in descendants(roots()):
+        if send(process, signal.SIGKILL):
+            struck.add(process)
+
+
+def is_bubblewrap(pid: int) -> bool:
+    """Is this bubblewrap itself (its outer half, or the first process of its PID namespace)?"""
+    try:
+        with open(f"/proc/{pid}/comm", "rb") as file:
+            return file.read() == b"bwrap\n"
+    except OSError:
+        return False
+
+
+def find_program(name: str, search_path: str) -> str:
+    """The payload's program, looked up in the payload's PATH, not in ours; the bare name if it is nowhere."""
+    if "/" not in name:
+        for folder in search_path.split(os.pathsep):
+            path = os.path.join(folder, name)
+            if os.access(path, os.X_OK) and not os.path.isdir(path):
+                return path
+    return name
+
+
+def write_whole(folder: str, name: str, data: bytes) -> None:
+    """Write a file so that it is either absent or whole, whenever the machine stops."""
+    path = os.path.join(folder, name)
+    fd = os.open(f"{path}.tmp", os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW, 0o644)
+    try:
+        while data:
+            data = data[os.write(fd, data) :]  # may come up short
+        os.fsync(fd)
+    finally:
+        os.close(fd)
+    os.replace(f"{path}.tmp", path)
+    fd = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)
+
+
+class Domain:
+    """The payload and all below it, from its start to the last process reaped."""
+
+    def __init__(self, spec: "dict[str, Any]", control: int, lock: int, wake: int) -> None:
+        self.spec = spec
+        self.control = control  # -1 once the supervisor is dead
+        self.lock = lock
+        self.wake = wake
+        self.leader = 0
+        self.wait_status: int | None = None
+        self.struck: set[Identity] = set()
+        self.heard = b""
+        self.started = time.monotonic()
+        self.allowed_s: float | None = spec["deadline_s"]  # counted from the start
+
+    def start(self) -> None:
+        """Start the payload in a session of its own: no terminal, default signals, the promised descriptors only."""
+        argv, environment, passed = self.spec["argv"], self.spec["env"], self.spec["pass_fds"]
+        os.chdir(self.spec["cwd"])
+        os.set_inheritable(self.lock, True)
+        self.leader = os.posix_spawn(
+            find_program(argv[0], environment.get("PATH", os.defpath)),
+            argv,
+            environment,
+            setsid=True,
+            setsigmask=[],
+            setsigdef=[getattr(signal, name) for name in (*IGNORED, "SIGCHLD", "SIGXFSZ")],
+        )
+        for fd in passed:
+            os.close(fd)  # else whoever holds the other end of a socket would not see the payload's end
+
+    def reap(self) -> bool:
+        """Collect what has ended; False when no child is left, which for a subreaper means: nothing of the payload."""
+        while True:
+            try:
+                pid, status = os.waitpid(-1, os.WNOHANG | WAIT_ALL)
+            except ChildProcessError:
+                return False
+            if pid == 0:
+                return True
+            if pid == self.leader:
+                self.wait_status = status
+
+    def running(self) -> bool:
+        """Does the leader still run?"""
+        return self.reap() and self.wait_status is None
+
+    def pause(self, timeout_s: float, *, listening: bool = True) -> None:
+        """Wait until a child ends, the supervisor speaks or dies (while `listening`), or the time is over."""
+        poll = select.poll()
+        poll.register(self.wake, select.POLLIN)
+        if listening and self.control >= 0:
+            poll.register(self.control, select.POLLIN)
+        poll.poll(max(0.0, timeout_s * 1000))
+        try:
+            os.read(self.wake, 4096)
+        except BlockingIOError:
+            pass
+
+    def listen(self) -> tuple[str, str] | None:
+        """Reason and detail if the supervisor wants an end or is dead, else None."""
+        while self.control >= 0:
+            try:
+                data = os.read(self.control, 4096)
+            except BlockingIOError:
+                break
+            except OSError:
+                data = b""  # a reset: it died
+            if not data:
+                self.control = -1
+                return "orphaned", "the supervisor is gone"
+            self.heard += data
+        lines, _, self.heard = self.heard.rpartition(b"\n")
+        for line in lines.split(b"\n"):
+            if line.startswith(b"kill "):
+                return "killed", line[5:].decode(errors="replace")
+            if line.startswith(b"deadline "):
+                self.allowed_s = time.monotonic() - self.started + float(line[9:])
+        return None
+
+    def left_s(self) -> float:
+        """Seconds to the deadline."""
+        return NEVER_S if self.allowed_s is None else self.started + self.allowed_s - time.monotonic()
+
+    def why_end(self) -> tuple[str, str] | None:
+        """Reason and detail to end the payload now, None while there are none."""
+        limit = self.spec["log_limit_bytes"]
+        wish = self.listen()  # first: it may move the deadline
+        if wish is not None:
+            return wish
+        if self.left_s() <= 0:
+            return "deadline", f"deadline of {self.allowed_s:g} s"
+        if limit is not None and os.fstat(1).st_size > limit:
+            return "killed", f"log over {limit} bytes"
+        return None
+
+    def watch(self) -> tuple[str, str]:
+        """Wait for the leader's end or for a reason to end it; the reason and its detail."""
+        at_most_s = NEVER_S if self.spec["log_limit_bytes"] is None else LOG_CHECK_S
+        while self.running():
+            reason = self.why_end()
+            if reason is not None:
+                return reason
+            self.pause(min(self.left_s(), at_most_s))
+        return "ended", ""
+
+    def ask(self) -> None:
+        """Send TERM and leave the payload `grace_s` to end by itself; a second request cuts that short.
+
+        TERM goes to the leader alone, which knows best how to end its own. Bubblewrap would die of it and take the
+        payload along unwarned, so it goes to the first processes below.
+        """
+        end = time.monotonic() + self.spec["grace_s"]
+        asked = [child for child in children(os.getpid()) if child[0] == self.leader]
+        while any(is_bubblewrap(pid) for pid, _ in asked):
+            asked = [child for pid, _ in asked for child in children(pid)]
+        for process in asked:
+            send(process, signal.SIGTERM)
+            send(process, signal.SIGCONT)
+        while self.running() and time.monotonic() < end and self.control >= 0 and self.listen() is None:
+            self.pause(end - time.monotonic())
+
+    def clear(self) -> None:
+        """Kill until there is nothing left to wait for. A process stuck in the kernel keeps us here, the lock held."""
+        while self.reap():
+            strike(lambda: children(os.getpid()), self.struck)
+            if self.reap():
+                self.pause(TICK_S, listening=False)
+
+
+def report(domain: Domain, reason: str, detail: str, ended: float) -> bytes:
+    """The bytes of exit.json."""
+    import json
+    import resource
+
+    now = time.monotonic()
+    code = 127 if domain.wait_status is None else os.waitstatus_to_exitcode(domain.wait_status)
+    started = domain.leader != 0
+    record = {
+        "schema": 1,
+        "reason": reason,
+        "detail": detail,
+        "status": code if code >= 0 and (started or reason == "ended") else None,
+        "signal": -code if code < 0 else None,
+        "seconds": round(now - domain.started, 6),
+        "peak_bytes": resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * 1024,
+        "stragglers": sum(pid != domain.leader for pid, _ in domain.struck),
+        "kill_ms": round((now - ended) * 1000, 3),
+    }
+    return json.dumps(record).encode() + b"\n"
+
+
+def prepare() -> int:
+    """Become a subreaper that no signal of a terminal or a service manager ends; returns the wake-up descriptor.
+
+    No new privileges, since a payload could start a set-uid program, which an ordinary user has no right to kill.
+    """
+    for name in IGNORED:
+        signal.signal(getattr(signal, name), signal.SIG_IGN)
+    prctl = ctypes.CDLL(None, use_errno=True).prctl
+    for option in (PR_SET_CHILD_SUBREAPER, PR_SET_NO_NEW_PRIVS):
+        if prctl(option, 1, 0, 0, 0) != 0:
+            raise OSError(ctypes.get_errno(), f"prctl({option}) failed")
+    wake, writer = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
+    signal.set_wakeup_fd(writer, warn_on_full_buffer=False)
+    signal.signal(signal.SIGCHLD, lambda _number, _frame: None)
+    signal.pthread_sigmask(signal.SIG_SETMASK, [])
+    return wake
+
+
+def keep(domain: Domain) -> bytes:
+    """Run the payload to its end, whatever that is; the bytes of exit.json once nothing of it is left."""
+    reason = domain.why_end()
+    if reason is None:
+        try:
+            domain.start()
+        except (OSError, ValueError) as error:
+            reason = "ended", f"could not start {domain.spec['argv'][0]!r}: {error}"
+        else:
+            import json  # noqa: F401 - now, while the payload starts, and not when somebody waits for its end
+
+            reason = domain.watch()
+    ended = time.monotonic()
+    if reason[0] in {"killed", "deadline"} and domain.leader and domain.spec["grace_s"] > 0:
+        domain.ask()
+    domain.clear()
+    return report(domain, *reason, ended)
+
+
+def main(spec_fd: int, control: int, lock: int) -> int:
+    """Keep one payload. Nothing of it is left on return: status 0, or 3 if exit.json could not be written."""
+    wake = prepare()
+    with open(spec_fd, "rb") as file:
+        spec = marshal.load(file)
+    os.set_inheritable(control, False)
+    os.set_blocking(control, False)
+    domain = Domain(spec, control, lock, wake)
+    data = keep(domain)
+    status = 0
+    try:
+        write_whole(spec["folder"], EXIT_NAME, data)
+    except OSError:
+        status = 3
+    try:
+        os.write(control, data)
+    except OSError:
+        pass  # the supervisor is dead: exit.json is for the next one
+    return status
+
+
+if __name__ == "__main__":
+    # Without the interpreter's own clean-up: there is nothing to clean, and somebody waits.
+    os._exit(main(*map(int, sys.argv[1:4])))

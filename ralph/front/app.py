@@ -1,0 +1,185 @@
+"""The only place that chooses adapters: from a folder to a world in which a supervisor can work."""
+
+import math
+import os
+import signal
+import socket
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+import ralph
+from ralph.adapters.agents.launcher import AgentLauncher
+from ralph.adapters.clock import SystemClock
+from ralph.adapters.control import SystemControl
+from ralph.adapters.domains import Domains
+from ralph.adapters.git import GitRepo
+from ralph.adapters.ledger import FileLedger, read_entries
+from ralph.adapters.lock import FolderLock
+from ralph.adapters.machine import resolve_device
+from ralph.adapters.papers import FilePapers
+from ralph.adapters.prepare import prepare
+from ralph.adapters.process import become_subreaper
+from ralph.adapters.runner import LocalRunner
+from ralph.adapters.sandbox import SandboxLevel, reached
+from ralph.adapters.scoring import ArenaScorer
+from ralph.adapters.seal import Seal
+from ralph.config import Config, load
+from ralph.core.actions import End
+from ralph.core.brief import Options
+from ralph.core.decision import KeepRule
+from ralph.core.fold import State, fold
+from ralph.core.step import Limits, Rules
+from ralph.errors import ConfigError
+from ralph.front import campaign
+from ralph.front.watcher import TerminalWatcher
+from ralph.layout import Layout
+from ralph.ports import World
+from ralph.supervisor.loop import Supervisor
+
+CRASH_VARIABLE = "RALPH_CRASH_AT"  # drills: kill -9 at the named point, `name` or `name:nth`
+NO_PICTURE_VARIABLE = "RALPH_NO_PICTURE"  # drills: draw nothing, which takes longer than the experiments do
+PICTURE_EVERY_S = 60.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Wishes:
+    """What the command line adds to arena.toml for one loop."""
+
+    max_experiments: int | None = None
+    hours: float | None = None
+    until: str | None = None
+    device_hours: float | None = None
+    new: bool = False
+    name: str | None = None
+
+
+def run_loop(layout: Layout, wishes: Wishes) -> End:
+    """Everything from an empty state/ to the end of a loop."""
+    for name in [n for n in os.environ if n.startswith("GIT_")]:
+        del os.environ[name]  # a hook or an editor that started us must not redirect our git
+    lock = FolderLock(layout.lock)
+    try:
+        become_subreaper()
+        return _locked_loop(layout, wishes)
+    finally:
+        lock.release()
+
+
+def _locked_loop(layout: Layout, wishes: Wishes) -> End:
+    config = load(layout.arena_toml)
+    device = resolve_device(config.run.device)
+    config = load(layout.arena_toml, device=device)
+    repo = GitRepo(layout.arena, layout.trees, config.arena.editable)
+    state = fold(read_entries(layout.ledger))
+    if state.campaign and (wishes.new or campaign.has_no_baseline(state)):
+        campaign.archive(layout, state.campaign)
+        state = State()
+    domains = Domains(sandbox_level(config), hidden=(layout.state,))
+    data = prepare(layout, config, device, domains)
+    arena = campaign.measure_arena(config=config, repo=repo, device=device, data=data, base=state.base or repo.head())
+    if state.campaign:
+        campaign.check_same(state, arena)
+        campaign.check_fixed_files(layout, arena)
+    else:
+        campaign.check_clean(repo, arena)
+    clock = SystemClock()
+    opening = campaign.opening(state=state, arena=arena, repo=repo, device=device, now=clock.utc(), name=wishes.name)
+    seal = Seal(layout.sealed(arena.record.hash))
+    seal.make(arena.sealed)
+    with SystemControl(layout) as control, FilePapers(layout, config.arena.program) as papers:
+        ledger = FileLedger(layout.ledger, clock.utc)
+        world = World(
+            clock=clock,
+            ledger=ledger,
+            repo=repo,
+            agents=AgentLauncher(
+                layout=layout, repo=repo, config=config, seed=_seed(opening.campaign), domains=domains
+            ),
+            runner=LocalRunner(layout=layout, repo=repo, run=config.run, device=device, data=data, domains=domains),
+            scorer=ArenaScorer(layout=layout, config=config, device=device, data=data, seal=seal, domains=domains),
+            papers=papers,
+            control=control,
+            watcher=TerminalWatcher(lambda: supervisor.state),
+            reach=crash_points(os.environ.get(CRASH_VARIABLE, "")),
+            picture_every_s=math.inf if NO_PICTURE_VARIABLE in os.environ else PICTURE_EVERY_S,
+            pid=os.getpid(),
+            host=socket.gethostname(),
+            version=ralph.__version__,
+            sandbox=str(domains.level),
+        )
+        options = Options(
+            device=device, budget_s=config.run.budget_s, limit_tokens=config.agent.brief_tokens,
+            timeout_s=config.agent.timeout_s, editable=config.arena.editable,
+        )  # fmt: skip
+        supervisor = Supervisor(world, rules_of(config, wishes, clock.utc()), options)
+        return supervisor.run(opening)
+
+
+def rules_of(config: Config, wishes: Wishes, now: datetime) -> Rules:
+    """The configuration as the core wants it; the command line wins over the file."""
+    budget = config.budget
+
+    def wish(given: float | None, configured: float) -> float:
+        return configured if given is None else given
+
+    until = wishes.until if wishes.until is not None else budget.until
+    return Rules(
+        keep=KeepRule(
+            false_keep_rate=config.keep.false_keep_rate,
+            max_runs=config.keep.max_runs,
+            min_effect=config.keep.min_effect,
+            direction=config.arena.direction,
+        ),
+        repairs=config.agent.repairs,
+        mix=config.agent.mix or {config.agent.use: 1.0},
+        limits=Limits(
+            experiments=int(wish(wishes.max_experiments, budget.experiments)),
+            hours=wish(wishes.hours, budget.hours),
+            until=next_time(until, now) if until else None,
+            device_hours=wish(wishes.device_hours, budget.device_hours),
+        ),
+    )
+
+
+def next_time(text: str, now: datetime) -> datetime:
+    """The next moment at which local clocks show `text` (HH:MM).
+
+    Raises:
+        ConfigError: when that is no time of day.
+    """
+    try:
+        hour, minute = (int(part) for part in text.split(":"))
+        then = now.astimezone().replace(hour=hour, minute=minute, second=0, microsecond=0)
+    except ValueError:
+        raise ConfigError(f"{text!r} is not a time of day; write HH:MM, as in 08:00") from None
+    return then if then > now else then + timedelta(days=1)
+
+
+def sandbox_level(config: Config) -> SandboxLevel:
+    """The level that this machine reaches. Raises ConfigError when the arena insists on more."""
+    wanted = config.sandbox.level
+    probe = reached(SandboxLevel.BWRAP if wanted == "auto" else SandboxLevel(wanted))
+    if wanted not in ("auto", str(probe.level)):
+        raise ConfigError(f'sandbox.level = "{wanted}", but this machine reaches {probe.level}: {probe.reason}')
+    return probe.level
+
+
+def crash_points(wanted: str) -> Callable[[str], None]:
+    """For drills: a function that kills this process, as kill -9 would, at the nth pass of the wanted point."""
+    name, _, nth = wanted.partition(":")
+    left = int(nth or 1)
+
+    def reach(point: str) -> None:
+        nonlocal left
+        if point == name:
+            left -= 1
+            if left == 0:
+                os.kill(os.getpid(), signal.SIGKILL)
+
+    return reach
+
+
+def _seed(name: str) -> int:
+    """A seed for agents that stays the same over a campaign."""
+    return sum((i + 1) * b for i, b in enumerate(name.encode())) % 1_000_003

@@ -1,0 +1,206 @@
+"""The journey of one experiment, one effect at a time: intent first, then the effect, then its result in the ledger.
+
+Every method may be repeated after a crash: it finds what an earlier supervisor finished and goes on from there.
+"""
+
+from collections.abc import Callable
+from typing import assert_never
+
+from ralph.core import brief as briefs
+from ralph.core import views
+from ralph.core.actions import Brief, Commit, Measure, Propose, Score, Settle
+from ralph.core.fold import State
+from ralph.errors import RefusedError
+from ralph.events import AgentEnded, Briefed, Committed, Event, Refused, RunEnded, Scored, Settled
+from ralph.model import Experiment, Verdict
+from ralph.ports import AgentOrder, Job, RunOrder, ScoreOrder, World
+
+Effect = Brief | Propose | Commit | Measure | Score | Settle
+JobKey = tuple[str, int, int]  # what, experiment, attempt or run
+LOG_LINES = 30  # commits of the incumbent's branch that a brief lists
+
+
+class Experiments:
+    """Carries out effects. `jobs` holds what is at work at this moment; `record` makes an event durable."""
+
+    def __init__(
+        self, world: World, state: State, brief_options: briefs.Options, record: Callable[[Event], None]
+    ) -> None:
+        self.jobs: dict[JobKey, Job[AgentEnded] | Job[RunEnded] | Job[Scored]] = {}
+        self._world, self._state, self._options, self._record = world, state, brief_options, record
+
+    def perform(self, action: Effect) -> None:
+        """Carry out one effect, or see to it that it is under way."""
+        match action:
+            case Brief():
+                self._brief(action)
+            case Propose():
+                self._propose(action)
+            case Commit():
+                self._commit(action)
+            case Measure():
+                self._measure(action)
+            case Score():
+                self._score(action)
+            case Settle():
+                self._settle(action)
+            case _:
+                assert_never(action)
+
+    def collect(self) -> None:
+        """Record the results of the jobs that are over."""
+        for key, job in list(self.jobs.items()):
+            result = job.poll()
+            if result is None:
+                continue
+            del self.jobs[key]
+            self._finish(result)
+
+    def _finish(self, result: AgentEnded | RunEnded | Scored) -> None:
+        self._world.reach(f"{result.kind}-unrecorded")
+        self._record(result)
+        if isinstance(result, RunEnded):
+            self._world.repo.discard(_run_tree(result.id))
+        self._world.reach(result.kind)
+
+    # --- from brief to commit
+
+    def _brief(self, action: Brief) -> None:
+        new = briefs.new_guidance(self._state, self._world.papers.guidance())
+        self._record(Briefed(id=action.id, base=action.base, agent=action.agent, attempt=action.attempt, guidance=new))
+        self._world.reach("briefed")
+
+    def _agent_order(self, e: Experiment) -> AgentOrder:
+        return AgentOrder(id=e.id, attempt=e.attempt, agent=e.agent, tree=_agent_tree(e.id))
+
+    def _propose(self, action: Propose) -> None:
+        key = ("agent", action.id, action.attempt)
+        if key in self.jobs:
+            return
+        world, e = self._world, self._state.experiments[action.id]
+        order = self._agent_order(e)
+        if (remains := world.agents.remains(order)) is not None:
+            self._finish(remains)
+            return
+        world.repo.checkout(order.tree, e.base)
+        self.jobs[key] = world.agents.start(self._with_brief(order, e))
+        world.reach("agent_started")
+
+    def _with_brief(self, order: AgentOrder, e: Experiment) -> AgentOrder:
+        repo, papers, state = self._world.repo, self._world.papers, self._state
+        files = repo.files(e.base)
+        text = briefs.render_brief(
+            briefs.BriefInput(
+                state=state,
+                id=e.id,
+                attempt=e.attempt,
+                agent=e.agent,
+                guidance=papers.guidance(),
+                new_guidance=tuple(line for line, first in state.guidance.items() if first == e.id),
+                files=files,
+                git_log=tuple(repo.history(e.base, LOG_LINES)),
+                options=self._options,
+            )
+        )
+        facts = briefs.facts(state, e, tuple(files), self._options)
+        return AgentOrder(
+            id=e.id,
+            attempt=e.attempt,
+            agent=e.agent,
+            tree=order.tree,
+            brief=papers.brief(e.id, e.attempt, text),
+            facts=facts,
+        )
+
+    def _commit(self, action: Commit) -> None:
+        world, e = self._world, self._state.experiments[action.id]
+        order = self._agent_order(e)
+        try:
+            proposal = world.agents.proposal(order)
+            if broken := world.scorer.broken_seal():
+                raise RefusedError(broken)
+            change = world.repo.examine(order.tree, e.base)
+        except RefusedError as error:
+            self._record(Refused(id=e.id, attempt=e.attempt, reason=str(error)))
+            world.repo.discard(order.tree)
+            return
+        message = f"{proposal.hypothesis}\n\nExperiment: {self._state.campaign}#{e.id}\nAgent: {e.agent}\n"
+        commit = world.repo.commit(change, e.base, message, self._ref(e.id))
+        world.reach("committed-unrecorded")
+        self._record(
+            Committed(
+                id=e.id,
+                commit=commit,
+                hypothesis=proposal.hypothesis,
+                expected=proposal.expected,
+                learnings=proposal.learnings,
+                supersedes=proposal.supersedes,
+                lines_delta=change.lines_delta,
+                constants=change.constants,
+            )
+        )
+        world.repo.discard(order.tree)
+        world.reach("committed")
+
+    def _ref(self, id: int) -> str:  # noqa: A002 - the word of the ledger
+        return f"refs/ralph/{self._state.campaign}/experiments/{id}"
+
+    # --- run and score
+
+    def _measure(self, action: Measure) -> None:
+        key = ("run", action.id, action.run)
+        if key in self.jobs:
+            return
+        world, e = self._world, self._state.experiments[action.id]
+        seed = e.runs[action.run - 1].seed
+        order = RunOrder(id=e.id, run=action.run, seed=seed, commit=e.commit, tree=_run_tree(e.id))
+        if (remains := world.runner.remains(order)) is not None:
+            self._finish(remains)
+            return
+        world.repo.checkout(order.tree, e.commit)
+        self.jobs[key] = world.runner.start(order)
+        world.reach("run_started")
+
+    def _score(self, action: Score) -> None:
+        key = ("score", action.id, action.run)
+        if key in self.jobs:
+            return
+        world, e = self._world, self._state.experiments[action.id]
+        order = ScoreOrder(id=e.id, run=action.run, seed=e.runs[action.run - 1].seed, commit=e.commit)
+        if (remains := world.scorer.remains(order)) is not None:
+            self._finish(remains)
+            return
+        self.jobs[key] = world.scorer.start(order)
+        world.reach("score_started")
+
+    # --- verdict
+
+    def _settle(self, action: Settle) -> None:
+        """Every effect here is idempotent; `Settled` says that all of them are done."""
+        world, state, e = self._world, self._state, self._state.experiments[action.id]
+        world.reach("judged")
+        if e.id == 0:
+            world.repo.pin(self._ref(0), e.commit)
+        elif e.verdict is Verdict.KEEP:
+            world.repo.advance(state.campaign, e.base, e.commit)
+            world.reach("advanced")
+        if e.commit:
+            world.repo.note(e.commit, views.note_text(state, e.id))
+            world.reach("noted")
+        if e.proposal is not None and e.proposal.learnings:
+            world.papers.learn(state.campaign, e.id, e.proposal.learnings)
+            world.reach("learned")
+        world.papers.record(e.id, views.history_row(state, e.id), views.results_line(state, e.id))
+        world.papers.tidy(e.id, keep_artifact=e.verdict is Verdict.KEEP)
+        world.repo.discard(_agent_tree(e.id))
+        world.reach("settled-unrecorded")
+        self._record(Settled(id=e.id))
+        world.reach("settled")
+
+
+def _agent_tree(id: int) -> str:  # noqa: A002
+    return f"{id}-agent"
+
+
+def _run_tree(id: int) -> str:  # noqa: A002
+    return f"{id}-run"

@@ -1,0 +1,150 @@
+"""The daemon: fold the ledger, ask what to do, do it, wait for news. All its memory is in files.
+
+The only place that turns errors into events, and the only `except Exception` of the package.
+"""
+
+import math
+import traceback
+from datetime import timedelta
+
+from ralph.core import picture, report
+from ralph.core.actions import End, Record, Wait
+from ralph.core.brief import Options
+from ralph.core.fold import State, fold
+from ralph.core.step import Rules, next_actions
+from ralph.errors import ExitStatus, RalphError
+from ralph.events import (
+    CampaignOpened,
+    Event,
+    Judged,
+    Paused,
+    Resumed,
+    StopRequested,
+    SupervisorStarted,
+    SupervisorStopped,
+)
+from ralph.ports import News, World
+from ralph.supervisor.experiment import Experiments
+
+REFRESH_S = 30.0  # progress.md says how far a run has come at least this often
+STOP_WITHIN_S = 30.0  # how long the end waits for killed process trees to be gone
+
+
+class Supervisor:
+    """One supervisor's life in one folder."""
+
+    def __init__(self, world: World, rules: Rules, brief_options: Options) -> None:
+        self.state: State = fold(world.ledger.entries())
+        self._world, self._rules = world, rules
+        self._experiments = Experiments(world, self.state, brief_options, self._record)
+        self._waiting: Wait | None = None
+        self._stale_report, self._reported_at, self._drawn_at = True, 0.0, -math.inf
+
+    def run(self, opening: CampaignOpened) -> End:
+        """Work until a limit, a wish or a problem ends it. Nothing that it started is left when it returns."""
+        world = self._world
+        if self.state.arena is None:
+            self._record(opening)
+        self._record(SupervisorStarted(pid=world.pid, host=world.host, version=world.version, sandbox=world.sandbox))
+        try:
+            world.repo.open_campaign(self.state.campaign, self.state.base)
+            ending = self._work()
+        except RalphError as error:
+            ending = End(status=error.status, reason=str(error))
+        except OSError as error:
+            ending = End(status=ExitStatus.PARKED, reason=f"the machine refused: {error}")
+        except Exception as error:
+            world.papers.log(traceback.format_exc())
+            reason = f"a bug in ralph: {type(error).__name__}: {error}. The traceback is in state/ralph.log"
+            ending = End(status=ExitStatus.BUG, reason=reason)
+        self._stop_jobs(ending.reason)
+        self._record(SupervisorStopped(status=ending.status, reason=ending.reason))
+        self._report()
+        if math.isfinite(self._world.picture_every_s):
+            self._draw(1.0)
+        return ending
+
+    def _work(self) -> End:
+        while True:
+            self._heed()
+            self._waiting = None
+            before, wait_s = self.state.seq, min(REFRESH_S, self._world.watcher.every_s)
+            for action in next_actions(self.state, self._world.clock.utc(), self._rules):
+                match action:
+                    case End():
+                        return action
+                    case Record():
+                        self._record(action.event)
+                    case Wait():
+                        self._waiting = action
+                        wait_s = min(wait_s, (action.until - self._world.clock.utc()) / timedelta(seconds=1))
+                    case _:
+                        self._experiments.perform(action)
+            self._experiments.collect()
+            if self.state.seq == before:
+                self._report()
+                self._world.watcher.tick(self._news())
+                self._world.control.wait(list(self._experiments.jobs.values()), max(0.0, wait_s))
+
+    def _news(self) -> News | None:
+        """What the run in flight says of itself."""
+        return next((news for job in self._experiments.jobs.values() if (news := job.news()) is not None), None)
+
+    def _heed(self) -> None:
+        """Write down what people asked for since the last look."""
+        wish, asked = self._world.control.read(), self.state.stop_requested
+        if wish.stop_now and not (asked and asked.now):
+            self._record(StopRequested(now=True, by=wish.by))
+        elif wish.stop and asked is None:
+            self._record(StopRequested(now=False, by=wish.by))
+        if wish.pause and not self.state.paused:
+            self._record(Paused(by=wish.by))
+        elif self.state.paused and not wish.pause:
+            self._record(Resumed(by=wish.by))
+
+    def _record(self, event: Event) -> None:
+        entry = self._world.ledger.append(event)
+        self.state.apply(entry)
+        self._stale_report = True
+        self._world.watcher.event(entry)
+        if isinstance(event, Judged):
+            self._report()
+            self._draw(self._world.picture_every_s)
+            self._world.reach("reported")
+
+    def _draw(self, at_most_every_s: float) -> None:
+        now = self._world.clock.monotonic()
+        if now - self._drawn_at >= at_most_every_s:
+            self._world.papers.picture(picture.picture_data(self.state))
+            self._drawn_at = now
+
+    def _report(self) -> None:
+        now = self._world.clock.monotonic()
+        if self._stale_report or now - self._reported_at >= REFRESH_S:
+            self._world.papers.progress(
+                report.render_progress(self.state, self._world.clock.utc().astimezone(), self._live())
+            )
+            self._stale_report, self._reported_at = False, now
+
+    def _live(self) -> report.Live:
+        """What progress.md says beyond the ledger."""
+        news, waiting = self._news(), self._waiting
+        return report.Live(
+            stage=news.stage if news else "",
+            stage_s=news.stage_s if news else None,
+            step=news.step if news else None,
+            loss=news.loss if news else None,
+            wait_until=waiting.until if waiting else None,
+            wait_reason=waiting.reason if waiting else "",
+        )
+
+    def _stop_jobs(self, reason: str) -> None:
+        """Ask every job to end and wait until its tree is gone; results that come now are not results."""
+        jobs = list(self._experiments.jobs.values())
+        for job in jobs:
+            job.stop(reason)
+        deadline = self._world.clock.monotonic() + STOP_WITHIN_S
+        while jobs and self._world.clock.monotonic() < deadline:
+            self._world.control.wait(jobs, 1.0)
+            jobs = [job for job in jobs if job.poll() is None]
+        self._experiments.jobs.clear()
