@@ -164,7 +164,10 @@ class Run:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Experiment:
-    """One idea from brief to verdict. Experiment 0 is the baseline and has no agent."""
+    """One idea from brief to verdict. Experiment 0 is the baseline and has no agent.
+
+    `scores` are those of its good runs, in the order they were run.
+    """
 
     id: int
     base: str
@@ -178,6 +181,7 @@ class Experiment:
     lines_delta: int = 0
     constants: Mapping[str, JsonValue] = field(default_factory=dict)
     runs: tuple[Run, ...] = ()
+    scores: tuple[float, ...] = ()
     agent_s: float = 0.0
     usd: float = 0.0
     tokens: int = 0
@@ -188,11 +192,6 @@ class Experiment:
     delta_se: float | None = None
     against: int | None = None
     ended: datetime | None = None
-
-    @property
-    def scores(self) -> tuple[float, ...]:
-        """Scores of its good runs, in the order they were run."""
-        return tuple(r.score for r in self.runs if r.score is not None and not r.failed)
 
     @property
     def score(self) -> float | None:

@@ -285,7 +285,8 @@ def _nowhere(point: str) -> None:
 class World:
     """All ports together, chosen once by the front. `reach` is told each named point of the loop, for crash drills.
 
-    The picture is drawn at most every `picture_every_s` seconds: its process would disturb runs on a CPU.
+    The picture is drawn at most every `picture_every_s` seconds, since its process disturbs runs on a CPU; while nothing
+    happens progress.md is written every `report_every_s`, so that it says how far a run has come.
     """
 
     clock: Clock
@@ -299,6 +300,7 @@ class World:
     watcher: Watcher
     reach: Callable[[str], None] = _nowhere
     picture_every_s: float = 60.0
+    report_every_s: float = 30.0
     pid: int = 0
     host: str = ""
     version: str = ""

@@ -349,7 +349,8 @@ class State:
 
     def _replace_run(self, experiment: Experiment, run: Run) -> None:
         runs = tuple(run if r.number == run.number else r for r in experiment.runs)
-        self._change(experiment.id, runs=runs)
+        scores = tuple(r.score for r in runs if r.score is not None and not r.failed)
+        self._change(experiment.id, runs=runs, scores=scores)
 
     def _change(self, id: int, **fields: object) -> Experiment:  # noqa: A002
         was = self._get(id)

@@ -26,7 +26,6 @@ from ralph.events import (
 from ralph.ports import News, World
 from ralph.supervisor.experiment import Experiments
 
-REFRESH_S = 30.0  # progress.md says how far a run has come at least this often
 STOP_WITHIN_S = 30.0  # how long the end waits for killed process trees to be gone
 
 
@@ -68,7 +67,7 @@ class Supervisor:
         while True:
             self._heed()
             self._waiting = None
-            before, wait_s = self.state.seq, min(REFRESH_S, self._world.watcher.every_s)
+            before, wait_s = self.state.seq, min(self._world.report_every_s, self._world.watcher.every_s)
             for action in next_actions(self.state, self._world.clock.utc(), self._rules):
                 match action:
                     case End():
@@ -120,7 +119,7 @@ class Supervisor:
 
     def _report(self) -> None:
         now = self._world.clock.monotonic()
-        if self._stale_report or now - self._reported_at >= REFRESH_S:
+        if self._stale_report or now - self._reported_at >= self._world.report_every_s:
             self._world.papers.progress(
                 report.render_progress(self.state, self._world.clock.utc().astimezone(), self._live())
             )

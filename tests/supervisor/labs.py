@@ -72,5 +72,6 @@ def bench(lab: Lab, **rules: object) -> Bench:
         papers=papers,
         control=LabControl(lab),
         watcher=SilentWatcher(),
+        report_every_s=3600.0,
     )
     return Bench(lab=lab, ledger=ledger, repo=repo, papers=papers, world=world)
