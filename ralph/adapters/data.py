@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from ralph.errors import ConfigError
 
-PRIVATE = ("train", "val", "token_bytes")  # what a run is not told: where things lie
+PRIVATE = ("token_bytes",)  # the scorer's alone
 
 
 class _Part(BaseModel):
@@ -38,6 +38,11 @@ class PreparedData:
     train: Mapping[str, Path] = field(default_factory=dict)
 
 
+def _without_path(value: Any) -> Any:
+    """How much there is may be told before *go*, where it lies may not."""
+    return {k: v for k, v in value.items() if k != "path"} if isinstance(value, dict) else value
+
+
 def read_prepared(descriptor: Path) -> PreparedData:
     """Read a `data.json`.
 
@@ -55,7 +60,7 @@ def read_prepared(descriptor: Path) -> PreparedData:
         raise ConfigError(
             f"{descriptor} names {train}, which does not exist. Remove {descriptor.parent} and start again"
         )
-    public = {k: v for k, v in raw.items() if k not in PRIVATE}
+    public = {k: _without_path(v) for k, v in raw.items() if k not in PRIVATE}
     return PreparedData(
         name=checked.name, sha256=checked.sha256, descriptor=descriptor, public=public, train={"train": train}
     )

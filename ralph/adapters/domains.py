@@ -35,11 +35,11 @@ class Start:
 
 
 class Domains:
-    """Starts children at one sandbox level; `hidden` are the folders that none of them may see."""
+    """Starts children at one sandbox level; of `visible` folders all may read, of `hidden` ones below them none."""
 
-    def __init__(self, level: SandboxLevel, hidden: tuple[Path, ...]) -> None:
+    def __init__(self, level: SandboxLevel, *, visible: tuple[Path, ...], hidden: tuple[Path, ...]) -> None:
         self.level = level
-        self._hidden = hidden
+        self._visible, self._hidden = visible, hidden
 
     def fresh(self, folder: Path) -> Path:
         """An empty domain folder; whatever an earlier supervisor left alive or on disk there is gone first."""
@@ -54,7 +54,10 @@ class Domains:
         env = scrubbed(os.environ, order.folder, extra=order.arena_env) | order.env
         own = (order.folder / "home", order.folder / "tmp")
         policy = Policy(
-            read_only=order.visible, writable=(*own, *order.writable), hidden=self._hidden, network=order.network
+            read_only=(*self._visible, *order.visible),
+            writable=(*own, *order.writable),
+            hidden=self._hidden,
+            network=order.network,
         )
         return spawn(
             Command(
