@@ -15,6 +15,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from ralph.adapters.shim import children, every_pid, process_stat, strike
+from ralph.errors import LeftoverError
 
 Identity = tuple[int, int]  # process id and start time
 
@@ -22,10 +23,6 @@ LOCK_NAME = "lock"
 DOMAIN_VARIABLE = "RALPH_DOMAIN"
 SHIM_TURN_S = 3.0  # what a living shim is given to finish by itself: it writes exit.json, we do not
 TICK_S = 0.005
-
-
-class LeftoverError(Exception):
-    """Processes of a domain that do not go, killed or not: its device is not free."""
 
 
 def orphans(shims: set[int], since: int) -> list[Identity]:

@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import assert_never
 
 import ralph
+from ralph.errors import RalphError
 
 TMP = Path("/tmp")
 ALWAYS_HIDDEN = (Path("/run"), Path("/var/tmp"))  # and /tmp, which is replaced
@@ -30,7 +31,7 @@ ACCELERATORS = ("nvidia*", "dri", "kfd", "infiniband")
 PROBE_TIMEOUT_S = 10.0
 
 
-class SandboxError(Exception):
+class SandboxError(RalphError):
     """A policy that cannot be carried out."""
 
 
@@ -49,14 +50,14 @@ class Policy:
     Of two paths, one below the other, the inner one decides about what is below it.
 
     Attributes:
-        read_only: paths that stay visible below a hidden one, or become read-only below a writable one.
+        visible: paths that stay visible below a hidden one, or become read-only below a writable one.
         writable: folders (or files) it may write; they must exist.
         hidden: folders that look empty and files that cannot be read; what does not exist needs no hiding.
         network: the network of the machine, or a loopback of its own.
         tmp: folder that it finds as /tmp; None is a fresh one in memory.
     """
 
-    read_only: tuple[Path, ...] = ()
+    visible: tuple[Path, ...] = ()
     writable: tuple[Path, ...] = ()
     hidden: tuple[Path, ...] = ()
     network: bool = False
@@ -142,7 +143,7 @@ def _kept_visible(policy: Policy) -> list[Path]:
     """Read-only paths: the policy's, parts of /run, and the interpreter and package that run us, wherever they are."""
     run = [path for name in RUN_VISIBLE if (path := Path("/run") / name).exists()]
     ours = [Path(sys.prefix), Path(sys.base_prefix), Path(ralph.__file__).parent]
-    return [path.resolve() for path in (*run, *ours)] + _existing(policy.read_only)
+    return [path.resolve() for path in (*run, *ours)] + _existing(policy.visible)
 
 
 def _existing(paths: tuple[Path, ...]) -> list[Path]:

@@ -225,25 +225,28 @@ class Domain:
             pass
 
     def listen(self) -> tuple[str, str] | None:
-        """Reason and detail if the supervisor wants an end or is dead, else None."""
-        while self.control >= 0:
+        """Reason and detail if the supervisor wants an end or is dead, else None; one request at a time."""
+        while True:
+            line, whole, rest = self.heard.partition(b"\n")
+            if whole:
+                self.heard = rest
+                if line.startswith(b"kill "):
+                    return "killed", line[5:].decode(errors="replace")
+                if line.startswith(b"deadline "):
+                    self.allowed_s = time.monotonic() - self.started + float(line[9:])
+                continue
+            if self.control < 0:
+                return None
             try:
                 data = os.read(self.control, 4096)
             except BlockingIOError:
-                break
+                return None
             except OSError:
                 data = b""  # a reset: it died
             if not data:
                 self.control = -1
                 return "orphaned", "the supervisor is gone"
             self.heard += data
-        lines, _, self.heard = self.heard.rpartition(b"\n")
-        for line in lines.split(b"\n"):
-            if line.startswith(b"kill "):
-                return "killed", line[5:].decode(errors="replace")
-            if line.startswith(b"deadline "):
-                self.allowed_s = time.monotonic() - self.started + float(line[9:])
-        return None
 
     def left_s(self) -> float:
         """Seconds to the deadline."""
