@@ -1,6 +1,7 @@
 """What the tests of kill domains share: starting payloads, waiting with a deadline, looking for survivors."""
 
 import os
+import re
 import select
 import signal
 import sys
@@ -118,13 +119,12 @@ def ours(folder: Path) -> dict[int, bytes]:
 
 
 def _belongs(pid: int, line: bytes, folder: Path) -> bool:
-    if os.fsencode(folder) in line:
+    name = re.compile(re.escape(os.fsencode(folder)) + rb"(?!\w)")
+    if name.search(line):
         return True
     entry = Path(f"/proc/{pid}")
     try:
         links = [(entry / "cwd").readlink(), *(link.readlink() for link in (entry / "fd").iterdir())]
-        return os.fsencode(folder) in (entry / "environ").read_bytes() or any(
-            str(folder) in str(link) for link in links
-        )
+        return any(name.search(text) for text in ((entry / "environ").read_bytes(), *map(os.fsencode, links)))
     except OSError:
         return False
