@@ -89,7 +89,6 @@ class AgentTable(_Table):
     timeout_s: float = Field(default=900.0, gt=0)
     repairs: int = Field(default=2, ge=0)
     brief_tokens: int = Field(default=12_000, ge=1_000)
-    lookahead: int | None = Field(default=None, ge=0)
 
     @field_validator("mix")
     @classmethod

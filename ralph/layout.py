@@ -69,6 +69,16 @@ class Layout:
         return self.state / "progress.json"
 
     @property
+    def picture_domain(self) -> Path:
+        """Kill domain of the process that draws the picture."""
+        return self.state / "picture"
+
+    @property
+    def learned(self) -> Path:
+        """The lines appended to learnings.md so far, so that one lost to an editor's save comes back once."""
+        return self.state / "learned.jsonl"
+
+    @property
     def data(self) -> Path:
         """Prepared corpora."""
         return self.state / "data"

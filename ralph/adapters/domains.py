@@ -54,7 +54,7 @@ class Domains:
         env = scrubbed(os.environ, order.folder, extra=order.arena_env) | order.env
         own = (order.folder / "home", order.folder / "tmp")
         policy = Policy(
-            writable=(*own, *order.writable), visible=order.visible, hidden=self._hidden, network=order.network
+            read_only=order.visible, writable=(*own, *order.writable), hidden=self._hidden, network=order.network
         )
         return spawn(
             Command(

@@ -227,7 +227,39 @@ class GitRepo:
         """Point `ref` at `commit`."""
         self._git("update-ref", "-m", "ralph: pin", ref, commit)
 
+    def apply(self, old: str, new: str) -> None:
+        """Bring the difference of the editable files into the user's checkout, unstaged; only `ralph adopt` does this.
+
+        Raises:
+            ConfigError: when it does not apply to what is checked out.
+        """
+        patch = self._raw("diff", "--binary", "--no-color", "--no-ext-diff", old, new, "--", *self._pathspecs)
+        self._trees.mkdir(parents=True, exist_ok=True)
+        file = self._trees / "adopt.patch"
+        file.write_bytes(patch)
+        try:
+            self._git("apply", "--whitespace=nowarn", str(file))
+        except GitError as error:
+            raise ConfigError(
+                f"the change does not apply to your checkout: {error}. See it with `ralph diff`"
+            ) from None
+        finally:
+            file.unlink()
+
     # --- reading
+
+    def identity(self) -> str:
+        """The user's own `name <email>`; empty when git has none for them."""
+        try:
+            name, email = (self._git("config", "--get", f"user.{key}") for key in ("name", "email"))
+        except GitError:
+            return ""
+        return f"{name} <{email}>"
+
+    def pinned(self, campaign: str) -> set[int]:
+        """Ids of the experiments that have a ref."""
+        out = self._git("for-each-ref", "--format=%(refname)", f"refs/ralph/{campaign}/experiments/")
+        return {int(ref.rpartition("/")[2]) for ref in out.split() if ref.rpartition("/")[2].isdigit()}
 
     def history(self, commit: str, limit: int) -> Sequence[str]:
         """`abc1234 subject | note`, newest first."""

@@ -102,10 +102,10 @@ def describe(device: str) -> dict[str, JsonValue]:
 
 def load_record() -> Mapping[str, JsonValue]:
     """What else the machine is doing at this moment: load average and, where the kernel tells, the clock in MHz."""
-    frequency = psutil.cpu_freq()
+    megahertz = getattr(psutil.cpu_freq(), "current", None)  # None itself on machines that do not tell
     return {
         "load_1m": round(os.getloadavg()[0], 2),
-        "cpu_mhz": round(frequency.current) if frequency is not None else None,
+        "cpu_mhz": round(megahertz) if megahertz else None,
         "memory_free_bytes": psutil.virtual_memory().available,
     }
 

@@ -181,10 +181,8 @@ class Child:
     def set_deadline(self, seconds: float) -> None:
         """Replace its deadline by one that many seconds from now."""
         self._overdue_at = self._overdue(seconds)
-        try:
+        with contextlib.suppress(OSError):  # it is about to be gone
             self._control.send(f"deadline {seconds:.6f}\n".encode())
-        except OSError:
-            pass  # it is about to be gone
 
     def close(self) -> None:
         """Give the descriptors back, after `poll` has answered. A payload that still lives is killed by this."""

@@ -17,9 +17,9 @@ the one with the luckier mean survives longer. It is bounded by four times `max_
 
 Promised: the probability that a candidate which is no better than the incumbent (true gain ≤ `min_effect`) is ever kept
 is at most `false_keep_rate`, over all its looks together and with sigma estimated from few repeats. It is per
-candidate: a night of many may well hold a false keep (`expected_false_keeps` bounds how many). A candidate with fewer lines of code
-is kept if it is not worse by a margin of one sigma, under the same bound: of those that truly lose a sigma or more at
-most `false_keep_rate` are kept.
+candidate: a night of many may well hold a false keep (`expected_false_keeps` bounds how many). A candidate with fewer
+lines of code is kept if it is not worse by a margin of one sigma, under the same bound: of those that truly lose a
+sigma or more, at most `false_keep_rate` are kept.
 
 Not promised: anything when sigma is unknown (`max_runs` = 1 and a baseline of one run; the reason then says so), when
 the noise is not what statistics.py covers, or for the same idea proposed again and again, each time with a fresh
@@ -44,20 +44,14 @@ from ralph.core.statistics import (
     t_quantile,
     t_tail,
 )
+from ralph.model import Direction
 
 EQUAL_MARGIN_SIGMAS = 1.0  # simpler code may cost this much at most: what another seed of the same code does anyway
 FUTILE_BELOW = 0.2  # predictive probability of a keep under which another run is better spent on another idea
 HOPELESS_LEVEL = 0.01  # a loss this improbable for an equal candidate is discarded before the incumbent is re-measured
-UNREADY_SHARE = 0.2  # part of a look's error budget for keeping before the incumbent has all its runs
+UNREADY_SHARE = 0.05  # part of a look's error budget for keeping before the incumbent has all its runs
 CHALLENGERS_PER_RUN = 4  # the incumbent is measured once more after seeing off this many candidates
 INCUMBENT_RUNS_LIMIT = 4  # times max_runs: bounds what one incumbent can cost
-
-
-class Direction(StrEnum):
-    """Which scores are better."""
-
-    MIN = "min"
-    MAX = "max"
 
 
 class Side(StrEnum):

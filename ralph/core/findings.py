@@ -11,9 +11,9 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
 from heapq import nsmallest
-from statistics import NormalDist
 
 from ralph.core.fold import State
+from ralph.core.statistics import t_tail
 from ralph.core.wording import plain
 from ralph.model import Direction, Experiment, JsonValue, Verdict
 
@@ -213,22 +213,21 @@ def untried(state: State) -> list[str]:
     return [name for name in state.constants if name not in state.touched]
 
 
-def expected_false_keeps(state: State) -> float | None:
-    """How many keeps are expected to be no gain at all; None while a keep's uncertainty is unknown.
+def expected_false_keeps(state: State) -> float:
+    """How many keeps are expected to be no gain at all, at most.
 
-    For a one-sided p, the evidence in favour of "no effect" is at least −e·p·ln p for p < 1/e (Sellke, Bayarri and
-    Berger, The American Statistician 55, 2001). With the share of ideas that were kept as the odds beforehand, this
-    gives each keep a probability of being false; their sum is the answer. It counts how many ideas were tried, which a
-    p alone does not. Keeps for simplicity's sake claim no gain and are left out.
+        min over j of  N·p_(j) + (k − j),   j = 0 … k,   p_(0) = 0
+
+    Of N candidates compared, so many would by luck have looked as good as the j-th clearest of the k keeps, had not one
+    of them been a gain (the reasoning of Benjamini and Hochberg, 1995); the keeps less clear than that are written off.
+    p is Student's t tail of gain / standard error, times the runs it was looked at after. A keep of unknown noise is
+    written off; one for simplicity's sake claims no gain and is left out.
     """
-    claims = [state.experiments[k] for k in state.keeps]
-    claims = [e for e in claims if not (e.lines_delta < 0 and _unclear(state, e))]
-    tested = state.counts[Verdict.KEEP] + state.counts[Verdict.DISCARD]
-    odds = (len(claims) + 1) / (tested - len(claims) + 1)
-    zs = [clearness(state, e) for e in claims]
-    if any(z is None for z in zs):
-        return None
-    return sum(_false(z, odds) for z in zs if z is not None)
+    claims = [e for k in state.keeps if not (e := state.experiments[k]).lines_delta < 0 or not _unclear(state, e)]
+    compared = state.counts[Verdict.KEEP] + state.counts[Verdict.DISCARD]
+    chances = sorted(_chance(state, e) for e in claims)
+    bounds = [compared * p + len(claims) - j for j, p in enumerate(chances, start=1)]
+    return min([float(len(claims)), *bounds])
 
 
 def _unclear(state: State, e: Experiment) -> bool:
@@ -236,15 +235,10 @@ def _unclear(state: State, e: Experiment) -> bool:
     return z is not None and z > -1.0
 
 
-def _false(z: float, odds: float) -> float:
-    """Probability that nothing is behind a gain of `-z` standard errors, given the odds beforehand that an idea helps.
-
-    >>> [round(_false(z, 0.15), 3) for z in (0.0, -2.0, -4.0)]
-    [0.87, 0.609, 0.006]
-    """
-    p = NormalDist().cdf(z)
-    null = 1.0 if p >= 1 / math.e else -math.e * p * math.log(p) if p > 0 else 0.0
-    return null / (null + odds)
+def _chance(state: State, e: Experiment) -> float:
+    """The chance that an idea without effect looks this good; 1 while the noise is unknown."""
+    z, dof = clearness(state, e), state.noise.dof
+    return 1.0 if z is None or dof == 0 else min(1.0, len(e.scores) * t_tail(-z, dof))
 
 
 def since(ids: Iterable[int], first: int) -> int:

@@ -214,8 +214,7 @@ def _counts(state: State) -> str:
 def _trust(state: State) -> str:
     if not state.keeps:
         return "nothing kept so far"
-    false = findings.expected_false_keeps(state)
-    return f"expected false keeps so far: {'unknown' if false is None else f'{false:.1f} of {len(state.keeps)}'}"
+    return f"expected false keeps: at most {findings.expected_false_keeps(state):.1f} of {len(state.keeps)}"
 
 
 def one_line(state: State, now: datetime, live: Live | None = None) -> str:

@@ -181,7 +181,13 @@ def _compare(state: State, e: Experiment, rules: Rules) -> Iterator[Action]:
     incumbent = state.incumbent
     if incumbent is None:
         raise LookupError(f"experiment {e.id} has scores before there is a baseline")
-    evidence = Evidence(candidate=e.scores, incumbent=incumbent.scores, noise=state.noise, lines_delta=e.lines_delta)
+    evidence = Evidence(
+        candidate=e.scores,
+        incumbent=incumbent.scores,
+        noise=state.noise,
+        lines_delta=e.lines_delta,
+        challengers=state.challengers,
+    )
     decision = decide(rules.keep, evidence)
     match decision:
         case RunAgain(of=Side.CANDIDATE):

@@ -187,9 +187,27 @@ def history_row(state: State, id: int) -> View:  # noqa: A002
     }
 
 
+def note_text(state: State, id: int) -> str:  # noqa: A002
+    """The verdict as a git note: what `git log --notes=ralph` shows beside the commit."""
+    e = state.experiments[id]
+    lines = [f"{e.verdict}: {plain(e.reason)}", f"experiment: {state.campaign}#{e.id}"]
+    if e.agent:
+        lines.append(f"agent: {e.agent}")
+    if e.scores:
+        lines.append(f"scores: {' '.join(f'{score:.6f}' for score in e.scores)}")
+    if e.delta is not None and e.against is not None:
+        error = f" ± {e.delta_se:.6f}" if e.delta_se is not None else ""
+        lines.append(f"delta: {e.delta:+.6f}{error} against #{e.against}")
+    return "\n".join(lines)
+
+
 def results_header(state: State) -> str:
-    """The first line of results.tsv, without its line end: the ancestor's five columns, then ours."""
-    metric = state.arena.metric if state.arena else "val_bpb"
+    """The first line of results.tsv, without its line end."""
+    return results_columns(state.arena.metric if state.arena else "val_bpb")
+
+
+def results_columns(metric: str) -> str:
+    """The first line of results.tsv for a metric: the ancestor's five columns, then ours."""
     columns = ("commit", _cell(metric), "memory_gb", "status", "description")
     return "\t".join((*columns, "id", "verdict", "runs", "delta", "agent", "run_s", "agent_s", "reason"))
 

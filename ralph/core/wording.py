@@ -10,6 +10,9 @@ import unicodedata
 from datetime import datetime, timedelta
 
 LONGEST_INPUT = 4000  # characters looked at; nothing shown is longer
+TERMINAL_CODE = re.compile(
+    r"\x1b\[[0-?]*[ -/]*[@-~]|\x1b\][^\x07\x1b]{0,200}(?:\x07|\x1b\\)"
+)  # colours, cursor, titles
 _SPECIAL = re.compile(r"([\\`*\[\]<>|~$&]|(?<![^\W_])_|_(?![^\W_]))")
 _LINK = re.compile(r"(?i)(://|\bwww\.|(?<=\w)@(?=\w))")
 _SHOWN_APART = {"://": r":\/\/", "@": r"\@"}
@@ -18,11 +21,12 @@ _SHOWN_APART = {"://": r":\/\/", "@": r"\@"}
 def plain(text: str, width: int = 0) -> str:
     r"""One line without control characters; longer than `width` (0: any length) it is cut and ends with an ellipsis.
 
-    >>> plain("two\n lines\x1b[31m", 9)
-    'two line…'
+    >>> plain("two\n lines\x1b[31m", 8)
+    'two lin…'
     """
     text = text[:LONGEST_INPUT]
     if not text.isprintable():
+        text = TERMINAL_CODE.sub("", text)
         text = "".join(" " if _breaks(c) else c for c in text if c.isspace() or _visible(c))
     line = " ".join(text.split())
     if width and len(line) > width:

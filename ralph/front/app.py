@@ -1,5 +1,6 @@
 """The only place that chooses adapters: from a folder to a world in which a supervisor can work."""
 
+import math
 import os
 import signal
 import socket
@@ -31,11 +32,14 @@ from ralph.core.fold import State, fold
 from ralph.core.step import Limits, Rules
 from ralph.errors import ConfigError
 from ralph.front import campaign
+from ralph.front.watcher import TerminalWatcher
 from ralph.layout import Layout
-from ralph.ports import Watcher, World
+from ralph.ports import World
 from ralph.supervisor.loop import Supervisor
 
 CRASH_VARIABLE = "RALPH_CRASH_AT"  # drills: kill -9 at the named point, `name` or `name:nth`
+NO_PICTURE_VARIABLE = "RALPH_NO_PICTURE"  # drills: draw nothing, which takes longer than the experiments do
+PICTURE_EVERY_S = 60.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,19 +54,19 @@ class Wishes:
     name: str | None = None
 
 
-def run_loop(layout: Layout, wishes: Wishes, make_watcher: Callable[[State], Watcher]) -> End:
+def run_loop(layout: Layout, wishes: Wishes) -> End:
     """Everything from an empty state/ to the end of a loop."""
     for name in [n for n in os.environ if n.startswith("GIT_")]:
         del os.environ[name]  # a hook or an editor that started us must not redirect our git
     lock = FolderLock(layout.lock)
     try:
         become_subreaper()
-        return _locked_loop(layout, wishes, make_watcher)
+        return _locked_loop(layout, wishes)
     finally:
         lock.release()
 
 
-def _locked_loop(layout: Layout, wishes: Wishes, make_watcher: Callable[[State], Watcher]) -> End:
+def _locked_loop(layout: Layout, wishes: Wishes) -> End:
     config = load(layout.arena_toml)
     device = resolve_device(config.run.device)
     config = load(layout.arena_toml, device=device)
@@ -83,7 +87,7 @@ def _locked_loop(layout: Layout, wishes: Wishes, make_watcher: Callable[[State],
     opening = campaign.opening(state=state, arena=arena, repo=repo, device=device, now=clock.utc(), name=wishes.name)
     seal = Seal(layout.sealed(arena.record.hash))
     seal.make(arena.sealed)
-    with SystemControl(layout) as control, FilePapers(layout, config.arena.program) as papers:
+    with SystemControl(layout) as control, FilePapers(layout, config.arena.program, config.arena.metric) as papers:
         ledger = FileLedger(layout.ledger, clock.utc)
         world = World(
             clock=clock,
@@ -96,8 +100,9 @@ def _locked_loop(layout: Layout, wishes: Wishes, make_watcher: Callable[[State],
             scorer=ArenaScorer(layout=layout, config=config, device=device, data=data, seal=seal, domains=domains),
             papers=papers,
             control=control,
-            watcher=make_watcher(state),
+            watcher=TerminalWatcher(lambda: supervisor.state),
             reach=crash_points(os.environ.get(CRASH_VARIABLE, "")),
+            picture_every_s=math.inf if NO_PICTURE_VARIABLE in os.environ else PICTURE_EVERY_S,
             pid=os.getpid(),
             host=socket.gethostname(),
             version=ralph.__version__,

@@ -168,7 +168,7 @@ def test_results_are_a_table_that_a_plain_tsv_reader_understands() -> None:
     assert rows[0] | {"commit": ""} == rows[0] | {"commit": "", "val_bpb": "0.997900", "status": "keep"}
     assert rows[1]["memory_gb"] == "44.0"
     assert rows[-1]["id"] == str(nasty)
-    assert rows[-1]["description"] == "a tab, a new line, 'quotes' and [31mcolour"
+    assert rows[-1]["description"] == "a tab, a new line, 'quotes' and colour"
     assert {r["verdict"] for r in rows} == {str(v) for v in Verdict}
 
 

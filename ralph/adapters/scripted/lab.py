@@ -15,7 +15,7 @@ from typing import Generic, TypeVar
 from ralph.errors import MovedBranchError, RefusedError
 from ralph.events import AgentEnded, Entry, Event, RunEnded, Scored
 from ralph.model import AgentOutcome, Change, CrashKind, JsonValue, Learning, Outcome, Proposal
-from ralph.ports import AgentOrder, Job, RunOrder, ScoreOrder, Signals
+from ralph.ports import AgentOrder, Job, News, RunOrder, ScoreOrder, Signals
 
 T = TypeVar("T")
 
@@ -80,6 +80,9 @@ class TimedJob(Generic[T]):
         """There is nothing to select on."""
         return None
 
+    def news(self) -> None:
+        """There is none."""
+
     def poll(self) -> T | None:
         """The result once its time has come."""
         return self._result if self._clock.seconds >= self.due else None
@@ -119,7 +122,7 @@ class LabAgents:
     def remains(self, order: AgentOrder) -> AgentEnded | None:
         """Nothing outlives a laboratory."""
         del order
-        return None  # noqa: RET501 - the port says so
+        return None
 
     def start(self, order: AgentOrder) -> Job[AgentEnded]:
         """Think for a while."""
@@ -145,7 +148,7 @@ class LabRunner:
     def remains(self, order: RunOrder) -> RunEnded | None:
         """Nothing outlives a laboratory."""
         del order
-        return None  # noqa: RET501 - the port says so
+        return None
 
     def start(self, order: RunOrder) -> Job[RunEnded]:
         """Train for a while."""
@@ -180,7 +183,7 @@ class LabScorer:
     def remains(self, order: ScoreOrder) -> Scored | None:
         """Nothing outlives a laboratory."""
         del order
-        return None  # noqa: RET501 - the port says so
+        return None
 
     def start(self, order: ScoreOrder) -> Job[Scored]:
         """Score with noise."""
@@ -283,8 +286,10 @@ class LabControl:
 class SilentWatcher:
     """Nobody looks on."""
 
+    every_s = 3600.0
+
     def event(self, entry: Entry) -> None:
         """Say nothing."""
 
-    def tick(self) -> None:
+    def tick(self, news: News | None) -> None:
         """Say nothing."""

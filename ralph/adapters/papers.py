@@ -1,0 +1,149 @@
+"""The port `Papers`: every file that humans and agents read, written so that none is ever seen half."""
+
+import contextlib
+import json
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Self
+
+from ralph.adapters.drawing import Drawing
+from ralph.adapters.files import append_line, append_text, last_lines, remove_tree, write_atomic
+from ralph.adapters.learnings_page import LearningsPage
+from ralph.adapters.shared_page import read_steady
+from ralph.core.learnings import format_learnings
+from ralph.core.views import results_columns
+from ralph.errors import ConfigError
+from ralph.layout import Layout
+from ralph.model import Learning
+from ralph.ports import Guidance
+
+FINISH_PICTURE_S = 60.0
+LAST_PICTURE_S = 5.0
+SMALL_REPORTS = frozenset({"progress.jsonl", "config.json", "report.json"})  # of a run, worth more than their bytes
+
+
+class FilePapers:
+    """The papers of one folder; `program` is the strategy's path relative to the arena.
+
+    A context: leaving it waits a moment for the last picture and ends its process.
+    """
+
+    def __init__(self, layout: Layout, program: str, metric: str) -> None:
+        self._layout, self._header = layout, results_columns(metric)
+        self._program = layout.arena / program
+        self._learnings = LearningsPage(layout.learnings, layout.learned)
+        self._drawing = Drawing(layout.picture_data, layout.picture, layout.picture_domain)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._drawing.finish(LAST_PICTURE_S)
+        self._drawing.close()
+
+    def guidance(self) -> Guidance:
+        """What the human says now, and the learnings on file.
+
+        Raises:
+            ConfigError: when there is no program.
+        """
+        program = read_steady(self._program)
+        if program is None:
+            raise ConfigError(
+                f"there is no {self._program}: it tells agents what to aim for. Write it, or name another file as "
+                f"`program` under [arena] in {self._layout.arena_toml}"
+            )
+        page = self._learnings.read()
+        return Guidance(program=program, lines=page.human, learnings=tuple(each.line for each in page.learnings))
+
+    def learn(self, campaign: str, id: int, learnings: Sequence[Learning]) -> None:  # noqa: A002 - the ledger's word
+        """Append these to learnings.md unless they are there; no other byte changes."""
+        self._learnings.add(campaign, format_learnings(campaign, id, learnings))
+
+    def brief(self, id: int, attempt: int, text: str) -> Path:  # noqa: A002
+        """Store what an agent will know."""
+        path = self._layout.brief(id, attempt)
+        write_atomic(path, text)
+        return path
+
+    def record(self, id: int, row: Mapping[str, object], line: str) -> None:  # noqa: A002
+        """Add one verdict to both tables, once per experiment id.
+
+        Only the ends of the files are looked at: what a restart repeats is among the last verdicts.
+        """
+        if id not in (_id_of(each) for each in last_lines(self._layout.history)):
+            append_line(self._layout.history, _json(row))
+        present = last_lines(self._layout.results)
+        if not present:
+            write_atomic(self._layout.results, self._header + "\n")
+        if line not in present:
+            append_line(self._layout.results, line)
+
+    def rebuild(self, rows: Iterable[Mapping[str, object]], lines: Iterable[str]) -> None:
+        """Write both tables anew, for a folder that lost them: all verdicts, oldest first."""
+        write_atomic(self._layout.history, "".join(_json(row) + "\n" for row in rows))
+        write_atomic(self._layout.results, "".join(line + "\n" for line in (self._header, *lines)))
+
+    def progress(self, text: str) -> None:
+        """Replace progress.md."""
+        write_atomic(self._layout.progress, text)
+        self._drawing.tend()
+
+    def picture(self, data: Mapping[str, object]) -> None:
+        """Redraw the picture, some time soon, in a process of its own."""
+        self._drawing.show(_json(data))
+
+    def finish_picture(self) -> None:
+        """Wait until the picture shows the newest data."""
+        if not self._drawing.finish(FINISH_PICTURE_S):
+            self.log(f"the picture was not drawn within {FINISH_PICTURE_S:g} s; see {self._layout.picture_domain}")
+
+    def log(self, text: str) -> None:
+        """Add to the supervisor's own log."""
+        append_text(self._layout.log, f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ} {text.rstrip()}\n")
+
+    def tidy(self, id: int, keep_artifact: bool) -> None:  # noqa: A002
+        """Drop what nobody needs of an experiment that is over: homes, caches, artifacts of the discarded.
+
+        Briefs, logs, endings and the small reports of its runs stay. What cannot be removed is named in the log.
+        """
+        folder = self._layout.experiment(id)
+        with contextlib.suppress(FileNotFoundError):
+            for domain in (each for each in folder.iterdir() if each.is_dir() and not each.is_symlink()):
+                spent = [domain / "home", domain / "tmp"]
+                out = domain / "out"
+                if not keep_artifact and out.is_dir() and not out.is_symlink():
+                    spent += [each for each in out.iterdir() if each.name not in SMALL_REPORTS]
+                for path in spent:
+                    self._drop(path)
+
+    def _drop(self, path: Path) -> None:
+        try:
+            remove_tree(path)
+        except OSError as error:
+            self.log(f"{path} could not be removed: {error}")
+
+
+def _id_of(row: str) -> object:
+    try:
+        found = json.loads(row)
+    except ValueError:
+        return None
+    return found.get("id") if isinstance(found, dict) else None
+
+
+def _json(value: object) -> str:
+    """One line of JSON that any parser takes: numbers that are not finite become null."""
+    return json.dumps(_finite(value), allow_nan=False)
+
+
+def _finite(value: object) -> object:
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    if isinstance(value, Mapping):
+        return {str(key): _finite(each) for key, each in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(each) for each in value]
+    return value

@@ -1,0 +1,82 @@
+"""Text from agents, runs and humans, made fit to stand in a file of ours: one line, bounded, quoted as data."""
+
+import re
+
+from ralph.core.wording import plain
+
+
+def one_line(text: str, limit: int) -> str:
+    r"""`text` as a single line of at most `limit` characters that cannot open or close an HTML comment.
+
+    >>> one_line("a\n## b <!-- c", 40)
+    'a ## b < !-- c'
+    >>> one_line("a long sentence", 8)
+    'a long…'
+    """
+    return plain(plain(text).replace("<!--", "< !--").replace("-->", "-- >"), limit)
+
+
+def fence_for(text: str) -> str:
+    """A Markdown fence longer than any run of backticks in `text`, so that nothing inside can close it."""
+    longest = max((len(run) for run in re.findall(r"`+", text)), default=0)
+    return "`" * max(3, longest + 1)
+
+
+def fenced(text: str, label: str = "") -> str:
+    """`text` inside a fence it cannot close.
+
+    >>> print(fenced("a = 1", "python"))
+    ```python
+    a = 1
+    ```
+    """
+    fence = fence_for(text)
+    body = text if text.endswith("\n") or not text else text + "\n"
+    return f"{fence}{label}\n{body}{fence}"
+
+
+def tokens(text: str) -> int:
+    """An upper estimate of the tokens of `text` without a tokenizer.
+
+    The larger of a third of its UTF-8 bytes and 1.3 tokens for each word or mark. Byte-level BPE vocabularies of
+    today average 3.5 to 4.5 bytes a token on prose and 2.5 to 3.5 on code with its indentation merged, so the first
+    errs high on prose and the second guards against text that is all marks and digits.
+
+    >>> tokens("a line of plain words")
+    7
+    >>> tokens("((((((((")
+    11
+    """
+    pieces = len(re.findall(r"\w+|[^\w\s]", text))
+    return max(-(-len(text.encode("utf-8", "surrogatepass")) // 3), -(-pieces * 13 // 10))
+
+
+def head(text: str, limit_tokens: int) -> str:
+    r"""The first whole lines of `text` that fit, and a line that says how many were left out.
+
+    >>> print(head("one two\nthree four\nfive six\nseven eight nine ten\n" * 3, 20))
+    one two
+    three four
+    … 10 of 12 lines left out
+    """
+    lines = text.splitlines()
+    return _fit(lines, limit_tokens, from_end=False)
+
+
+def tail(text: str, limit_tokens: int) -> str:
+    """The last whole lines of `text` that fit, after a line that says how many were left out."""
+    return _fit(text.splitlines(), limit_tokens, from_end=True)
+
+
+def _fit(lines: list[str], limit_tokens: int, *, from_end: bool) -> str:
+    if tokens("\n".join(lines)) <= limit_tokens:
+        return "\n".join(lines)
+    room = limit_tokens - 12  # for the line that says what is missing
+    kept: list[str] = []
+    for line in reversed(lines) if from_end else lines:
+        room -= tokens(line + "\n")
+        if room < 0:
+            break
+        kept.append(line)
+    note = f"… {len(lines) - len(kept)} of {len(lines)} lines left out"
+    return "\n".join([note, *reversed(kept)] if from_end else [*kept, note])

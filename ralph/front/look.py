@@ -1,0 +1,95 @@
+"""What the looking commands share: a state read from the ledger, and what can be made of it without a supervisor."""
+
+from datetime import UTC, datetime
+from typing import Any
+
+from ralph.adapters.domains import read_log
+from ralph.adapters.git import GitRepo
+from ralph.adapters.ledger import read_entries
+from ralph.adapters.lock import holder
+from ralph.adapters.papers import FilePapers
+from ralph.adapters.shared_page import append_shared
+from ralph.config import load
+from ralph.core import picture, views
+from ralph.core.crash import tail
+from ralph.core.fold import State, fold
+from ralph.core.learnings import NEW_PAGE, guidance_appendix
+from ralph.core.report import Live, render_progress
+from ralph.errors import ConfigError
+from ralph.layout import Layout
+from ralph.model import Experiment
+
+
+def read_state(layout: Layout) -> State:
+    """The state as the ledger says it now."""
+    return fold(read_entries(layout.ledger))
+
+
+def supervisor_alive(layout: Layout) -> bool:
+    """Whether a supervisor holds the folder."""
+    return holder(layout.lock) is not None
+
+
+def find(state: State, id: int) -> Experiment:  # noqa: A002 - the word of the ledger
+    """One experiment. Raises ConfigError when there is none of that number."""
+    if id not in state.experiments:
+        known = f"0 to {len(state.experiments) - 1}" if state.experiments else "none yet"
+        raise ConfigError(f"there is no experiment {id}; known: {known}")
+    return state.experiments[id]
+
+
+def open_repo(layout: Layout) -> GitRepo:
+    """The repository, for reading."""
+    return GitRepo(layout.arena, layout.trees, load(layout.arena_toml).arena.editable)
+
+
+def show_experiment(layout: Layout, id: int) -> dict[str, Any]:  # noqa: A002
+    """The view of one experiment, with its files, its diff and the ends of its logs."""
+    state = read_state(layout)
+    e = find(state, id)
+    view = views.show_view(state, id)
+    view["folder"] = str(layout.experiment(id))
+    view["diff"] = open_repo(layout).diff(e.base, e.commit) if e.commit and id else ""
+    view["logs"] = {f"run {run.number}": tail(read_log(layout.run(id, run.number))) for run in e.runs}
+    return view
+
+
+def experiment_diff(layout: Layout, id: int) -> str:  # noqa: A002
+    """What an experiment changed against its base."""
+    e = find(read_state(layout), id)
+    if not e.commit:
+        raise ConfigError(f"experiment {id} has no commit: {e.reason or 'its agent is not done'}")
+    return open_repo(layout).diff(e.base, e.commit)
+
+
+def write_report(layout: Layout) -> str:
+    """Render progress.md and its picture from the ledger; what a supervisor at work does by itself."""
+    state = read_state(layout)
+    page = render_progress(state, datetime.now(UTC).astimezone(), Live(alive=supervisor_alive(layout)))
+    arena = load(layout.arena_toml).arena
+    with FilePapers(layout, arena.program, arena.metric) as papers:
+        papers.progress(page)
+        papers.picture(picture.picture_data(state))
+        papers.finish_picture()
+    return page
+
+
+def export_campaign(layout: Layout) -> dict[str, Any]:
+    """Status and every experiment in full: what a notebook needs."""
+    state = read_state(layout)
+    return {
+        "schema": 1,
+        "status": views.status_view(state, datetime.now(UTC), supervisor_alive(layout)),
+        "experiments": [views.show_view(state, id) for id in sorted(state.experiments)],  # noqa: A001
+    }
+
+
+def add_guidance(layout: Layout, text: str) -> None:
+    """Append the human's line to learnings.md, as the supervisor appends its own, under a Guidance heading.
+
+    Raises:
+        ConfigError: when there is nothing to say.
+    """
+    if not text.split():
+        raise ConfigError('the guidance is empty; say it in quotes: ralph note "try shorter windows"')
+    append_shared(layout.learnings, lambda page: guidance_appendix(page, text), NEW_PAGE)

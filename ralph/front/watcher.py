@@ -1,0 +1,122 @@
+"""What `ralph loop` prints: one line per event of note, and on a terminal a live line with a progress bar below."""
+
+import shutil
+import sys
+from collections.abc import Callable
+from datetime import UTC, datetime
+from typing import TextIO
+
+from ralph.core.fold import State
+from ralph.core.views import status_view
+from ralph.core.wording import plain
+from ralph.events import (
+    AgentEnded,
+    Briefed,
+    CampaignOpened,
+    Committed,
+    Entry,
+    Judged,
+    Paused,
+    Refused,
+    Resumed,
+    RunEnded,
+    RunStarted,
+    Scored,
+    StopRequested,
+    SupervisorStarted,
+    SupervisorStopped,
+)
+from ralph.front.render import live_line
+from ralph.model import AgentOutcome, Outcome
+from ralph.ports import News
+
+BAR = 24
+EVERY_S = 1.0
+CLEAR = "\r\033[K"
+
+
+class TerminalWatcher:
+    """Prints to one stream. `state` is asked anew at every look, since the loop owns it."""
+
+    def __init__(self, state: Callable[[], State], stream: TextIO | None = None) -> None:
+        self._state, self._stream = state, stream or sys.stdout
+        self._live = self._stream.isatty()
+        self.every_s = EVERY_S if self._live else 3600.0
+
+    def event(self, entry: Entry) -> None:
+        """Print what is worth a line."""
+        text = describe(entry, self._state())
+        if text:
+            clear = CLEAR if self._live else ""
+            self._stream.write(f"{clear}{entry.at.astimezone():%H:%M:%S}  {text}\n")
+            self._stream.flush()
+
+    def tick(self, news: News | None) -> None:
+        """Redraw the live line."""
+        if not self._live:
+            return
+        width = max(20, shutil.get_terminal_size().columns - 1)
+        text = live_text(self._state(), datetime.now(UTC), news)
+        self._stream.write(f"{CLEAR}{text[:width]}")
+        self._stream.flush()
+
+
+def live_text(state: State, now: datetime, news: News | None) -> str:
+    """The live line: what is going on, and a bar while a run trains."""
+    text = live_line(status_view(state, now, alive=True), now.astimezone())
+    if news is None or news.stage != "training" or state.arena is None:
+        return text
+    share = min(1.0, news.stage_s / state.arena.budget_s)
+    filled = round(share * BAR)
+    loss = f" · loss {news.loss:.3f}" if news.loss is not None else ""
+    return f"{'█' * filled}{'░' * (BAR - filled)} {news.stage_s:.0f}/{state.arena.budget_s:.0f} s{loss} · {text}"
+
+
+def describe(entry: Entry, state: State) -> str:
+    """One line for an event, or nothing where it is not worth one."""
+    event = entry.event
+    match event:
+        case CampaignOpened():
+            arena = event.arena
+            return f"campaign {event.campaign}: {arena.name}, {arena.metric}, {arena.direction}, on {arena.device}"
+        case SupervisorStarted():
+            return f"supervisor {event.pid} started, sandbox {event.sandbox}"
+        case SupervisorStopped():
+            return f"stopped ({event.status}): {plain(event.reason)}"
+        case StopRequested():
+            return f"stop requested by {event.by}: {'now' if event.now else 'after the run in hand'}"
+        case Paused() | Resumed():
+            return f"{event.kind} by {event.by}"
+        case Briefed():
+            again = f", attempt {event.attempt}" if event.attempt > 1 else ""
+            return f"#{event.id} {event.agent} is thinking{again}"
+        case AgentEnded():
+            return "" if event.outcome is AgentOutcome.PROPOSED else f"#{event.id} no proposal: {plain(event.reason)}"
+        case Refused():
+            return f"#{event.id} refused: {plain(event.reason)}"
+        case Committed():
+            return f"#{event.id} {plain(event.hypothesis)}"
+        case RunStarted() | RunEnded() | Scored():
+            return _describe_run(event)
+        case Judged():
+            return f"#{event.id} {event.verdict.upper()}  {plain(event.reason)}{_standing(state)}"
+        case _:
+            return ""
+
+
+def _describe_run(event: RunStarted | RunEnded | Scored) -> str:
+    name = f"#{event.id} run {event.run}"
+    match event:
+        case RunStarted():
+            return f"{name}, seed {event.seed}" + (f" (for #{event.for_id})" if event.for_id != event.id else "")
+        case RunEnded():
+            return "" if event.outcome is Outcome.OK else f"{name} {event.outcome}: {plain(event.reason)}"
+        case Scored():
+            return f"{name} scored {event.score:.6g}" if event.score is not None else f"{name}: {plain(event.reason)}"
+
+
+def _standing(state: State) -> str:
+    incumbent = state.incumbent
+    if incumbent is None or incumbent.score is None:
+        return ""
+    return f"  (incumbent #{incumbent.id}: {incumbent.score:.6g})"

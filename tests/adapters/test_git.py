@@ -1,0 +1,240 @@
+"""The repository adapter, on real repositories in folders with hostile names."""
+
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from ralph.adapters.git import GitRepo, branch_ref, experiment_ref
+from ralph.errors import ConfigError, GitError, MovedBranchError, RefusedError
+from tests.conftest import git
+
+CAMPAIGN = "nov23"
+
+
+@pytest.fixture
+def repo(repository: Path) -> GitRepo:
+    made = GitRepo(repository, repository / "state" / "trees", ["train.py", "models/**"])
+    (repository / "state").mkdir()
+    (repository / "state" / ".gitignore").write_text("*\n")
+    made.open_campaign(CAMPAIGN, made.head())
+    return made
+
+
+def edit(tree: Path, text: str = "LEARNING_RATE = 0.2  # per step\n") -> None:
+    (tree / "train.py").write_text(text)
+
+
+def test_a_candidate_is_committed_pinned_and_leaves_the_checkout_alone(repo: GitRepo, repository: Path) -> None:
+    (repository / "mine.txt").write_text("untracked\n")
+    (repository / "train.py").write_text("# I am editing this\n")
+    index = (repository / ".git" / "index").read_bytes()
+    before = git(repository, "status", "--porcelain")
+    base = repo.head()
+    tree = repo.checkout("1-agent", base)
+    edit(tree)
+    change = repo.examine("1-agent", base)
+    commit = repo.commit(change, base, "try 0.2\n", experiment_ref(CAMPAIGN, 1))
+    repo.advance(CAMPAIGN, base, commit)
+    repo.note(commit, "keep: better")
+    repo.discard("1-agent")
+    assert change.files == ("train.py",)
+    assert change.constants == {"train.py:LEARNING_RATE": 0.2}
+    assert (change.lines_added, change.lines_removed, change.lines_delta) == (1, 2, -1)
+    assert git(repository, "rev-parse", branch_ref(CAMPAIGN)) == commit
+    assert git(repository, "rev-parse", experiment_ref(CAMPAIGN, 1)) == commit
+    assert "keep: better" in git(repository, "log", "--notes=ralph", f"ralph/{CAMPAIGN}")
+    assert git(repository, "status", "--porcelain") == before
+    assert (repository / ".git" / "index").read_bytes() == index
+    assert (repository / "train.py").read_text() == "# I am editing this\n"
+    assert not tree.exists()
+    assert git(repository, "worktree", "list", "--porcelain").count("worktree ") == 1
+    assert repo.pinned(CAMPAIGN) == {1}
+
+
+def test_committing_again_after_a_crash_gives_the_same_commit(repo: GitRepo) -> None:
+    base = repo.head()
+    edit(repo.checkout("1-agent", base))
+    ref = experiment_ref(CAMPAIGN, 1)
+    first = repo.commit(repo.examine("1-agent", base), base, "m", ref)
+    assert repo.commit(repo.examine("1-agent", base), base, "m", ref) == first
+
+
+def misbehave(tree: Path, how: str) -> None:  # noqa: C901 - a list
+    match how:
+        case "edits a fixed file":
+            (tree / "prepare.py").write_text("FIXED = False\n")
+        case "deletes a fixed file":
+            (tree / "prepare.py").unlink()
+        case "adds a foreign file":
+            (tree / "sitecustomize.py").write_text("")
+        case "changes nothing":
+            pass
+        case "commits by itself":
+            edit(tree)
+            git(tree, "commit", "-qam", "mine")
+        case "breaks the syntax":
+            edit(tree, "def (:\n")
+        case "deletes what it may edit and leaves a symlink":
+            (tree / "train.py").unlink()
+            (tree / "train.py").symlink_to("/etc/passwd")
+        case "deletes the worktree":
+            subprocess.run(["rm", "-rf", str(tree)], check=True)
+        case "makes a file executable that it may not touch":
+            (tree / "prepare.py").chmod(0o755)
+        case "hides a file by an ignore rule of its own":
+            (tree / ".gitignore").write_text("*.txt\n")
+        case "nests a repository":
+            (tree / "models").mkdir()
+            git(tree / "models", "init", "-q")
+            (tree / "models" / "a.py").write_text("A = 1\n")
+            git(tree / "models", "add", ".")
+            git(tree / "models", "commit", "-qm", "nested")
+        case "names a file with a newline":
+            (tree / "a\nb").write_text("")
+        case _:
+            raise AssertionError(how)
+
+
+@pytest.mark.parametrize(
+    ("how", "reason"),
+    [
+        ("edits a fixed file", "changed 'prepare.py', but only train.py, models/\\*\\* may be edited"),
+        ("deletes a fixed file", "changed 'prepare.py'"),
+        ("adds a foreign file", "changed 'sitecustomize.py'"),
+        ("changes nothing", "nothing was changed"),
+        ("commits by itself", "committed or moved HEAD"),
+        ("breaks the syntax", "train.py does not parse"),
+        ("deletes what it may edit and leaves a symlink", "symlinks are not allowed"),
+        ("deletes the worktree", "removed its own folder"),
+        ("makes a file executable that it may not touch", "changed 'prepare.py'"),
+        ("hides a file by an ignore rule of its own", "changed '.gitignore'"),
+        ("nests a repository", "models"),
+        ("names a file with a newline", "changed"),
+    ],
+)
+def test_a_worktree_that_breaks_a_rule_is_refused_with_the_reason(repo: GitRepo, how: str, reason: str) -> None:
+    base = repo.head()
+    tree = repo.checkout("1-agent", base)
+    misbehave(tree, how)
+    with pytest.raises(RefusedError, match=reason):
+        repo.examine("1-agent", base)
+    repo.discard("1-agent")
+    assert not tree.exists()
+
+
+def test_what_an_agent_does_to_its_git_file_index_and_hooks_changes_nothing(repo: GitRepo, repository: Path) -> None:
+    base = repo.head()
+    hook = repository / ".git" / "hooks" / "post-checkout"
+    hook.write_text("#!/bin/sh\ntouch hooked\n")
+    hook.chmod(0o755)
+    tree = repo.checkout("1-agent", base)
+    git(tree, "update-index", "--assume-unchanged", "prepare.py")
+    (tree / "prepare.py").write_text("FIXED = False\n")
+    (tree / ".git").write_text("gitdir: /nowhere\n")
+    with pytest.raises(RefusedError, match=r"prepare\.py"):
+        repo.examine("1-agent", base)
+    repo.discard("1-agent")
+    assert not (tree / "hooked").exists()
+
+
+def test_the_agents_own_folder_is_not_part_of_the_change(repo: GitRepo) -> None:
+    base = repo.head()
+    tree = repo.checkout("1-agent", base)
+    edit(tree)
+    (tree / ".ralph").mkdir()
+    (tree / ".ralph" / "proposal.json").write_text("{}")
+    assert repo.examine("1-agent", base).files == ("train.py",)
+
+
+def test_a_branch_moved_by_somebody_else_is_not_moved_again(repo: GitRepo, repository: Path) -> None:
+    base = repo.head()
+    edit(repo.checkout("1-agent", base))
+    commit = repo.commit(repo.examine("1-agent", base), base, "m", experiment_ref(CAMPAIGN, 1))
+    other = git(repository, "commit-tree", f"{base}^{{tree}}", "-m", "other")
+    git(repository, "update-ref", branch_ref(CAMPAIGN), other)
+    with pytest.raises(MovedBranchError, match=f"git branch -f ralph/{CAMPAIGN}"):
+        repo.advance(CAMPAIGN, base, commit)
+    assert git(repository, "rev-parse", branch_ref(CAMPAIGN)) == other
+
+
+def test_advancing_twice_is_advancing_once(repo: GitRepo) -> None:
+    base = repo.head()
+    edit(repo.checkout("1-agent", base))
+    commit = repo.commit(repo.examine("1-agent", base), base, "m", experiment_ref(CAMPAIGN, 1))
+    repo.advance(CAMPAIGN, base, commit)
+    repo.advance(CAMPAIGN, base, commit)
+
+
+def test_a_branch_that_is_checked_out_is_not_moved_under_the_users_feet(repo: GitRepo, repository: Path) -> None:
+    base = repo.head()
+    git(repository, "switch", "-q", f"ralph/{CAMPAIGN}")
+    edit(repo.checkout("1-agent", base))
+    commit = repo.commit(repo.examine("1-agent", base), base, "m", experiment_ref(CAMPAIGN, 1))
+    with pytest.raises(GitError, match="Switch to another branch"):
+        repo.advance(CAMPAIGN, base, commit)
+
+
+def test_locks_that_a_killed_git_left_on_our_refs_are_cleared(repo: GitRepo, repository: Path) -> None:
+    lock = repository / ".git" / (branch_ref(CAMPAIGN) + ".lock")
+    lock.write_text("")
+    repo.open_campaign(CAMPAIGN, repo.head())
+    assert not lock.exists()
+
+
+def test_a_name_in_use_is_made_fresh(repo: GitRepo) -> None:
+    tree = repo.checkout("1-agent", repo.head())
+    (tree / "left.txt").write_text("from before")
+    tree.chmod(0o500)
+    assert repo.checkout("1-agent", repo.head()) == tree
+    assert not (tree / "left.txt").exists()
+
+
+def test_files_are_those_of_the_commit_and_match_globs(repo: GitRepo, repository: Path) -> None:
+    (repository / "models" / "deep").mkdir(parents=True)
+    (repository / "models" / "deep" / "a.py").write_text("A = 1\n")
+    git(repository, "add", "models")
+    git(repository, "commit", "-qm", "models")
+    assert set(repo.files(repo.head())) == {"train.py", "models/deep/a.py"}
+    assert set(repo.sealed(repo.head(), "program.md")) == {"prepare.py"}
+
+
+def test_an_arena_below_the_top_has_paths_of_its_own(repository: Path) -> None:
+    (repository / "workspace").mkdir()
+    for name in ("train.py", "prepare.py"):
+        git(repository, "mv", name, f"workspace/{name}")
+    git(repository, "commit", "-qm", "move")
+    repo = GitRepo(repository / "workspace", repository / "state" / "trees", ["train.py"])
+    base = repo.head()
+    tree = repo.checkout("1-agent", base)
+    edit(repo.arena_in(tree))
+    assert set(repo.files(base)) == {"train.py"}
+    assert repo.examine("1-agent", base).constants == {"train.py:LEARNING_RATE": 0.2}
+    (tree / "program.md").write_text("mine\n")
+    with pytest.raises(RefusedError, match=r"program\.md"):
+        repo.examine("1-agent", base)
+
+
+def test_history_shows_commits_with_their_verdicts(repo: GitRepo) -> None:
+    base = repo.head()
+    repo.note(base, "keep: baseline")
+    (line,) = repo.history(base, 5)
+    assert line.endswith("An arena | keep: baseline")
+
+
+def test_a_folder_without_a_repository_or_commit_is_refused_with_advice(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="git init"):
+        GitRepo(tmp_path, tmp_path / "trees", ["train.py"])
+    git(tmp_path, "init", "-q")
+    with pytest.raises(ConfigError, match="commit your arena first"):
+        GitRepo(tmp_path, tmp_path / "trees", ["train.py"]).head()
+
+
+def test_adopting_changes_the_checkout_and_nothing_else(repo: GitRepo, repository: Path) -> None:
+    base = repo.head()
+    edit(repo.checkout("1-agent", base))
+    commit = repo.commit(repo.examine("1-agent", base), base, "m", experiment_ref(CAMPAIGN, 1))
+    repo.apply(base, commit)
+    assert git(repository, "status", "--porcelain") == "M train.py"
+    with pytest.raises(ConfigError, match="does not apply"):
+        repo.apply(base, commit)

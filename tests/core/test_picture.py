@@ -1,0 +1,86 @@
+"""What the picture shows, before anything is drawn."""
+
+import json
+
+import pytest
+
+from ralph.core.picture import MOST_FAILED, MOST_LABELS, MOST_POINTS, picture_data, short, thinned
+from ralph.model import Direction
+from tests.core.states import Story, night, overnight, small
+
+
+def test_points_are_the_judged_experiments_with_a_score() -> None:
+    data = picture_data(night().state)
+    assert [p["id"] for p in data["points"]] == [0, 1, 2, 3, 5, 7, 8, 9, 10, 14, 15, 16, 17, 19, 20]
+    assert [f["id"] for f in data["failed"]] == [4, 6, 11, 12, 13, 18]
+    assert json.loads(json.dumps(data, allow_nan=False)) == data
+
+
+def test_the_staircase_stands_at_the_re_measured_means() -> None:
+    s = night()
+    stairs = picture_data(s.state)["stairs"]
+    assert [(step["from"], step["to"]) for step in stairs] == [(0, 1), (1, 2), (2, 8), (8, 17), (17, 20), (20, 21)]
+    assert stairs[3]["score"] == pytest.approx((0.98033 + 0.98071) / 2)
+    assert stairs[3]["se"] == pytest.approx((s.state.noise.sigma or 0) / 2**0.5)
+
+
+def test_a_long_campaign_is_thinned_but_keeps_every_keep() -> None:
+    s = overnight(20)
+    for n in range(MOST_POINTS + 500):
+        s.discard(f"idea {n}", 0.999)
+    for n in range(MOST_FAILED + 100):
+        s.crash(f"idea {n}")
+    late = s.keep("a late keep", 0.9)
+    data = picture_data(s.state)
+    discarded = [p for p in data["points"] if p["verdict"] == "discard"]
+    assert len(discarded) == MOST_POINTS
+    assert len(data["failed"]) == MOST_FAILED
+    assert [p["id"] for p in data["points"] if p["verdict"] == "keep"] == [0, *s.state.keeps]
+    assert data["points"][-1]["id"] == late
+    assert len(data["labels"]) <= MOST_LABELS
+
+
+def test_thinning_keeps_the_first_and_the_last() -> None:
+    assert thinned(range(1000), 7) == [0, 166, 333, 499, 666, 832, 999]
+    assert thinned([], 5) == []
+
+
+@pytest.mark.parametrize("direction", list(Direction))
+def test_a_terrible_outlier_does_not_flatten_the_picture(direction: Direction) -> None:
+    s = overnight(60, direction=direction)
+    before = picture_data(s.state)["ylim"]
+    s.discard("a disaster", 0.998 + direction.sign * 1000.0)
+    low, high = picture_data(s.state)["ylim"]
+    assert high - low < 2 * (before[1] - before[0])
+    stairs = [step["score"] for step in picture_data(s.state)["stairs"]]
+    assert low < min(stairs) <= max(stairs) < high
+
+
+@pytest.mark.parametrize("score", [0.998, 0.0, -3.5, 1e9, 1e-12])
+def test_a_baseline_alone_has_an_axis_of_some_height(score: float) -> None:
+    low, high = picture_data(Story().start().baseline(score).state)["ylim"]
+    assert low < score < high
+
+
+def test_without_a_score_there_is_no_axis() -> None:
+    assert picture_data(Story().state)["ylim"] is None
+    assert picture_data(Story().start().state)["points"] == []
+
+
+def test_the_subtitle_says_what_was_gained() -> None:
+    assert picture_data(small().state)["subtitle"] == "0.9975 → 0.9818 (−0.0157 ± 0.0007) · 2 kept of 6 experiments"
+
+
+@pytest.mark.parametrize(
+    ("hypothesis", "label"),
+    [
+        ("remove the softcap; expect -0.001", "remove the softcap"),
+        ("because", "because"),
+        (": because of it", ": because of it"),
+        ("lower LR to 0.02 because the loss jumps", "lower LR to 0.02"),
+        ("w" * 99, "w" * 33 + "…"),
+        ("", ""),
+    ],
+)
+def test_labels_say_what_was_done_in_a_few_words(hypothesis: str, label: str) -> None:
+    assert short(hypothesis) == label
