@@ -50,14 +50,14 @@ class Policy:
     Of two paths, one below the other, the inner one decides about what is below it.
 
     Attributes:
-        visible: paths that stay visible below a hidden one, or become read-only below a writable one.
+        read_only: paths that stay visible below a hidden one, or become read-only below a writable one.
         writable: folders (or files) it may write; they must exist.
         hidden: folders that look empty and files that cannot be read; what does not exist needs no hiding.
         network: the network of the machine, or a loopback of its own.
         tmp: folder that it finds as /tmp; None is a fresh one in memory.
     """
 
-    visible: tuple[Path, ...] = ()
+    read_only: tuple[Path, ...] = ()
     writable: tuple[Path, ...] = ()
     hidden: tuple[Path, ...] = ()
     network: bool = False
@@ -143,7 +143,7 @@ def _kept_visible(policy: Policy) -> list[Path]:
     """Read-only paths: the policy's, parts of /run, and the interpreter and package that run us, wherever they are."""
     run = [path for name in RUN_VISIBLE if (path := Path("/run") / name).exists()]
     ours = [Path(sys.prefix), Path(sys.base_prefix), Path(ralph.__file__).parent]
-    return [path.resolve() for path in (*run, *ours)] + _existing(policy.visible)
+    return [path.resolve() for path in (*run, *ours)] + _existing(policy.read_only)
 
 
 def _existing(paths: tuple[Path, ...]) -> list[Path]:

@@ -149,6 +149,16 @@ def threads() -> None:
     sleep_on()
 
 
+def headless() -> None:
+    """End the first thread alone: the process looks like a zombie and goes on."""
+    import ctypes
+    import threading
+
+    threading.Thread(target=time.sleep, args=(FOREVER_S,)).start()
+    os.write(1, f"ready {os.getpid()}\n".encode())
+    ctypes.CDLL(None).syscall({"x86_64": 60, "aarch64": 93}[os.uname().machine], 0)
+
+
 def flood() -> None:
     """Write without end."""
     ready()

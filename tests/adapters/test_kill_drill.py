@@ -39,7 +39,7 @@ def _subreaper() -> None:
 
 
 def argv(kind: str, folder: Path, level: SandboxLevel) -> tuple[str, ...]:
-    return wrap(level, Policy(visible=(Path(__file__).parent,)), payload(kind, folder))
+    return wrap(level, Policy(read_only=(Path(__file__).parent,)), payload(kind, folder))
 
 
 def level_of(number: int) -> SandboxLevel:

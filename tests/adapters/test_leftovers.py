@@ -99,8 +99,18 @@ def test_holders_of_the_lock_are_killed_when_shim_and_supervisor_are_dead(kind: 
 def test_who_closed_the_lock_is_known_by_the_domains_name_in_its_environment(folder: Path) -> None:
     with nothing_survives(folder):
         abandon(folder, "close_lock", shim_too=True)
-        assert not is_held(folder)
+        until(lambda: not is_held(folder), "the shim to be dead")
         assert reap_leftovers(folder, TIMEOUT_S) >= 2
+
+
+def test_who_ended_its_first_thread_is_found_by_another(folder: Path) -> None:
+    abandon(folder, "headless", shim_too=True)
+    pid = int((folder / "log.txt").read_text().split()[1])
+    until(lambda: shim.process_stat(pid) is None or "Z" in str(shim.process_stat(pid)), "the first thread's end")
+    assert is_held(folder)
+    assert reap_leftovers(folder, TIMEOUT_S) >= 1
+    leftovers.bury([(pid, 0)])
+    assert shim.process_stat(pid) is None
 
 
 def test_a_shim_that_was_stopped_is_killed_with_the_rest_when_its_turn_is_over(

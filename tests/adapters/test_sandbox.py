@@ -68,7 +68,7 @@ def test_a_hidden_folder_is_empty_and_stays_so_but_what_is_named_below_it_is_the
     for name in ("work", "shown", "keys"):
         (secret / name).mkdir(parents=True)
         (secret / name / "file").write_text(name)
-    policy = Policy(hidden=(secret,), writable=(secret / "work",), visible=(secret / "shown",))
+    policy = Policy(hidden=(secret,), writable=(secret / "work",), read_only=(secret / "shown",))
     script = "ls; cat */file; echo new > work/file; echo x > shown/file; echo x > here; cat work/file"
     log = shell(folder, policy, f"cd secret; {script}")
     assert log.splitlines()[:2] == ["shown", "work"]
@@ -90,7 +90,7 @@ def test_a_hidden_folder_below_a_writable_one_is_hidden(folder: Path) -> None:
 @needs_bubblewrap
 def test_a_visible_folder_below_a_writable_one_cannot_be_written(folder: Path) -> None:
     (folder / "work" / "sealed").mkdir(parents=True)
-    policy = Policy(writable=(folder / "work",), visible=(folder / "work" / "sealed",))
+    policy = Policy(writable=(folder / "work",), read_only=(folder / "work" / "sealed",))
     assert shell(folder, policy, "echo x > work/sealed/file || echo no").endswith("no\n")
 
 
@@ -191,7 +191,7 @@ def test_a_promised_descriptor_the_lock_and_the_streams_pass(folder: Path) -> No
 @needs_bubblewrap
 def test_a_program_that_obeys_hears_of_its_end_inside_too(folder: Path) -> None:
     folder.mkdir()
-    argv = wrap(SandboxLevel.BWRAP, Policy(visible=(TESTS,)), payload("obey_term", folder))
+    argv = wrap(SandboxLevel.BWRAP, Policy(read_only=(TESTS,)), payload("obey_term", folder))
     child = spawn(command(folder, argv, grace_s=60.0))
     until(lambda: is_ready(folder), "ready")
     child.kill("please")
@@ -204,7 +204,7 @@ def test_a_program_that_obeys_hears_of_its_end_inside_too(folder: Path) -> None:
 def test_nothing_survives_in_the_sandbox(kind: str, folder: Path) -> None:
     folder.mkdir()
     with nothing_survives(folder):
-        child = spawn(command(folder, wrap(SandboxLevel.BWRAP, Policy(visible=(TESTS,)), payload(kind, folder))))
+        child = spawn(command(folder, wrap(SandboxLevel.BWRAP, Policy(read_only=(TESTS,)), payload(kind, folder))))
         until(lambda: is_ready(folder), "ready")
         child.kill("enough")
         end_of(child)
@@ -219,7 +219,7 @@ def test_nothing_survives_in_the_sandbox_when_the_supervisor_dies_right_after_th
 
     def supervisor() -> None:
         child = spawn(
-            command(folder, wrap(SandboxLevel.BWRAP, Policy(visible=(TESTS,)), payload("everything", folder)))
+            command(folder, wrap(SandboxLevel.BWRAP, Policy(read_only=(TESTS,)), payload("everything", folder)))
         )
         end = time.monotonic() + delay_ms / 1000
         while time.monotonic() < end:
@@ -242,7 +242,7 @@ def test_a_data_loader_with_processes_of_its_own_works(folder: Path) -> None:
         "    print(sum(batch[0].sum().item() for batch in loader))\n"
     )
     (folder / "load.py").write_text(program)
-    status, log = inside(folder, Policy(visible=(folder,)), sys.executable, "load.py")
+    status, log = inside(folder, Policy(read_only=(folder,)), sys.executable, "load.py")
     assert (status, log) == (0, "2016.0\n")
 
 

@@ -113,6 +113,12 @@ def test_nothing_survives_a_payload_that_kills_its_shim(kind: str, folder: Path)
     assert not is_held(folder)
 
 
+def test_a_process_whose_first_thread_has_ended_is_killed_all_the_same(folder: Path) -> None:
+    run(folder, "headless", kill="enough")
+    pid = int((folder / "log.txt").read_text().split()[1])
+    assert shim.process_stat(pid) is None
+
+
 def test_a_neighbour_is_not_hurt_when_a_shim_is_killed(folder: Path) -> None:
     neighbour = spawn(command(folder.with_name("neighbour"), payload("ignore_term", folder.with_name("neighbour"))))
     until(lambda: is_ready(neighbour.folder), "ready")
