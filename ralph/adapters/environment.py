@@ -12,6 +12,8 @@ from collections.abc import Mapping
 from fnmatch import fnmatchcase
 from pathlib import Path
 
+from ralph.errors import ConfigError
+
 PASSED = (
     # how programs are found, language, time
     "PATH", "LANG", "LANGUAGE", "LC_*", "TZ", "TZDIR",
@@ -36,7 +38,7 @@ SECRET = re.compile("KEY|TOKEN|SECRET|PASSW|CREDENTIAL|AUTH|COOKIE", re.IGNORECA
 REFERENCE = re.compile(r"\$\$|\$\{([^}]*)\}")
 
 
-class MissingVariableError(Exception):
+class MissingVariableError(ConfigError):
     """An arena refers to a variable that the supervisor's environment does not have."""
 
 

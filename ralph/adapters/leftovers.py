@@ -14,7 +14,8 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from ralph.adapters.shim import children, every_pid, process_stat, strike
+from ralph.adapters.shim import children, every_pid, has_ended, process_stat, strike
+from ralph.errors import LeftoverError
 
 Identity = tuple[int, int]  # process id and start time
 
@@ -22,10 +23,6 @@ LOCK_NAME = "lock"
 DOMAIN_VARIABLE = "RALPH_DOMAIN"
 SHIM_TURN_S = 3.0  # what a living shim is given to finish by itself: it writes exit.json, we do not
 TICK_S = 0.005
-
-
-class LeftoverError(Exception):
-    """Processes of a domain that do not go, killed or not: its device is not free."""
 
 
 def orphans(shims: set[int], since: int) -> list[Identity]:
@@ -55,14 +52,14 @@ def bury(processes: list[Identity]) -> None:
 
 
 def sweep(roots: Callable[[], list[Identity]], timeout_s: float) -> int:
-    """Kill the roots and all below them until there are no roots any more; how many were killed.
+    """Kill the roots and all below them until none of those killed lives and there are no roots; how many were killed.
 
     Raises:
         LeftoverError: some are still there after `timeout_s`.
     """
     struck: set[Identity] = set()
     end = time.monotonic() + timeout_s
-    while left := roots():
+    while left := [*roots(), *filter(_lives, struck)]:
         bury(left)
         strike(roots, struck)
         if time.monotonic() > end:
@@ -85,9 +82,10 @@ def holders(folder: Path) -> list[Identity]:
     found = []
     for pid in every_pid():
         stat = process_stat(pid)
-        if stat is None or stat[0] in "ZX" or pid == os.getpid():
+        if stat is None or pid == os.getpid():
             continue
-        if (lock is not None and _holds(pid, lock)) or mark in _environment(pid):
+        thread = _living_thread(pid, stat[0])
+        if thread and ((lock is not None and _holds(thread, lock)) or mark in _environment(thread)):
             found.append((pid, stat[3]))
     return found
 
@@ -119,26 +117,55 @@ def reap_leftovers(folder: Path, timeout_s: float) -> int:
     turn_ends = time.monotonic() + min(SHIM_TURN_S, timeout_s / 2)
     while (left := holders(folder)) and any(map(_is_shim, left)) and time.monotonic() < turn_ends:
         _wait_for_one(left, TICK_S)
-    killed = sweep(lambda: holders(folder), max(0.0, end - time.monotonic())) if left else 0
-    if is_held(folder):
-        raise LeftoverError(f"a process out of sight holds {folder / LOCK_NAME}; find it with fuser, as root; end it")
-    return killed
+    killed = 0
+    while True:
+        killed += sweep(lambda: holders(folder), max(0.0, end - time.monotonic()))
+        if not is_held(folder):
+            return killed
+        if time.monotonic() > end:
+            raise LeftoverError(
+                f"a process out of sight holds {folder / LOCK_NAME}; find it with fuser, as root; end it"
+            )
+        select.select([], [], [], TICK_S)  # a dying process is out of sight before it has let go of its files
 
 
-def _holds(pid: int, lock: os.stat_result) -> bool:
-    """Does a process have the lock file open for writing? Only who inherited it has; a reader is a stranger."""
+def _lives(process: Identity) -> bool:
     try:
-        names = os.listdir(f"/proc/{pid}/fd")  # noqa: PTH208 - this runs over every process there is
+        handle = os.pidfd_open(process[0])
+    except OSError:
+        return False
+    try:
+        stat = process_stat(process[0])
+        return stat is not None and stat[3] == process[1] and not has_ended(handle)
+    finally:
+        os.close(handle)
+
+
+def _living_thread(pid: int, state: str) -> str | None:
+    """The folder in /proc of a thread that lives. The first may have ended, and then shows no files, before others."""
+    if state not in "ZX":
+        return f"/proc/{pid}"
+    try:
+        threads = [path for path in Path(f"/proc/{pid}/task").iterdir() if path.name != str(pid)]
+    except OSError:
+        return None  # reaped
+    return str(threads[0]) if threads else None
+
+
+def _holds(proc: str, lock: os.stat_result) -> bool:
+    """Does a process, by its folder in /proc, have the lock file open for writing? Only who inherited it has."""
+    try:
+        names = os.listdir(f"{proc}/fd")  # noqa: PTH208 - this runs over every process there is
     except OSError:
         return False  # ended meanwhile, or another user's
     for name in names:
-        path = f"/proc/{pid}/fd/{name}"
+        path = f"{proc}/fd/{name}"
         try:
             if LOCK_NAME not in os.readlink(path):  # noqa: PTH115 - spares a stat, which may hang on a dead network disk
                 continue
             stat = os.stat(path)  # noqa: PTH116
             if (stat.st_dev, stat.st_ino) == (lock.st_dev, lock.st_ino):
-                flags = Path(f"/proc/{pid}/fdinfo/{name}").read_text().split("flags:")[1].split()[0]
+                flags = Path(f"{proc}/fdinfo/{name}").read_text().split("flags:")[1].split()[0]
                 if int(flags, 8) & os.O_ACCMODE == os.O_RDWR:
                     return True
         except OSError:
@@ -146,9 +173,9 @@ def _holds(pid: int, lock: os.stat_result) -> bool:
     return False
 
 
-def _environment(pid: int) -> list[bytes]:
+def _environment(proc: str) -> list[bytes]:
     try:
-        return Path(f"/proc/{pid}/environ").read_bytes().split(b"\0")
+        return Path(f"{proc}/environ").read_bytes().split(b"\0")
     except OSError:
         return []
 

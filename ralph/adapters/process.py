@@ -23,14 +23,13 @@ from enum import StrEnum
 from pathlib import Path
 
 from ralph.adapters import shim
-from ralph.adapters.leftovers import DOMAIN_VARIABLE, LOCK_NAME, LeftoverError, bury, orphans, reap_leftovers, sweep
+from ralph.adapters.leftovers import DOMAIN_VARIABLE, LOCK_NAME, bury, orphans, reap_leftovers, sweep
 
 __all__ = [
     "Child",
     "Command",
     "Exit",
     "ExitReason",
-    "LeftoverError",
     "become_subreaper",
     "reap_leftovers",
     "recorded_exit",

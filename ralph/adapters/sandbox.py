@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import assert_never
 
 import ralph
+from ralph.errors import RalphError
 
 TMP = Path("/tmp")
 ALWAYS_HIDDEN = (Path("/run"), Path("/var/tmp"))  # and /tmp, which is replaced
@@ -30,7 +31,7 @@ ACCELERATORS = ("nvidia*", "dri", "kfd", "infiniband")
 PROBE_TIMEOUT_S = 10.0
 
 
-class SandboxError(Exception):
+class SandboxError(RalphError):
     """A policy that cannot be carried out."""
 
 

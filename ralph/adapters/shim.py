@@ -88,10 +88,18 @@ def descendants(roots: "list[Identity]") -> "list[Identity]":
     return found
 
 
+def has_ended(handle: int) -> bool:
+    """Have all threads of the process behind this descriptor ended?"""
+    poll = select.poll()
+    poll.register(handle, select.POLLIN)
+    return bool(poll.poll(0))
+
+
 def send(process: "Identity", number: int) -> bool:
-    """Signal a process; False if there is nothing to signal: it is gone or a zombie, or a stranger has its pid.
+    """Signal a process; False if there is nothing to signal: it has ended, or a stranger has its pid.
 
     The descriptor is taken first and the start time read after: whatever happens in between, no stranger is hit.
+    Whether it has ended is asked of the descriptor: the state would say zombie when only its first thread has.
     """
     try:
         handle = os.pidfd_open(process[0])
@@ -99,7 +107,7 @@ def send(process: "Identity", number: int) -> bool:
         return False
     try:
         stat = process_stat(process[0])
-        if stat is None or stat[0] in "ZX" or stat[3] != process[1]:
+        if stat is None or stat[3] != process[1] or has_ended(handle):
             return False
         signal.pidfd_send_signal(handle, number)
     except OSError:
@@ -225,25 +233,28 @@ class Domain:
             pass
 
     def listen(self) -> tuple[str, str] | None:
-        """Reason and detail if the supervisor wants an end or is dead, else None."""
-        while self.control >= 0:
+        """Reason and detail if the supervisor wants an end or is dead, else None; one request at a time."""
+        while True:
+            line, whole, rest = self.heard.partition(b"\n")
+            if whole:
+                self.heard = rest
+                if line.startswith(b"kill "):
+                    return "killed", line[5:].decode(errors="replace")
+                if line.startswith(b"deadline "):
+                    self.allowed_s = time.monotonic() - self.started + float(line[9:])
+                continue
+            if self.control < 0:
+                return None
             try:
                 data = os.read(self.control, 4096)
             except BlockingIOError:
-                break
+                return None
             except OSError:
                 data = b""  # a reset: it died
             if not data:
                 self.control = -1
                 return "orphaned", "the supervisor is gone"
             self.heard += data
-        lines, _, self.heard = self.heard.rpartition(b"\n")
-        for line in lines.split(b"\n"):
-            if line.startswith(b"kill "):
-                return "killed", line[5:].decode(errors="replace")
-            if line.startswith(b"deadline "):
-                self.allowed_s = time.monotonic() - self.started + float(line[9:])
-        return None
 
     def left_s(self) -> float:
         """Seconds to the deadline."""
