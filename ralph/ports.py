@@ -41,8 +41,22 @@ class Ledger(Protocol):
         ...
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class News:
+    """How far a run says it is: its stage (set-up, training, export), for how many seconds, its last step and loss."""
+
+    stage: str
+    stage_s: float
+    step: int | None = None
+    loss: float | None = None
+
+
 class Job(Protocol[T_co]):
     """One process tree at work."""
+
+    def news(self) -> News | None:
+        """How far it is, where that is known; for people to look at, believed in nothing."""
+        ...
 
     def fileno(self) -> int | None:
         """A descriptor that becomes readable when `poll` should be asked again; None if it can be asked at once."""
@@ -258,8 +272,8 @@ class Watcher(Protocol):
         """Something was recorded."""
         ...
 
-    def tick(self) -> None:
-        """The loop is about to wait."""
+    def tick(self, news: News | None) -> None:
+        """The loop is about to wait; `news` is what the run in flight says."""
         ...
 
 
@@ -269,7 +283,10 @@ def _nowhere(point: str) -> None:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class World:
-    """All ports together, chosen once by the front. `reach` is told each named point of the loop, for crash drills."""
+    """All ports together, chosen once by the front. `reach` is told each named point of the loop, for crash drills.
+
+    The picture is drawn at most every `picture_every_s` seconds: its process would disturb runs on a CPU.
+    """
 
     clock: Clock
     ledger: Ledger
@@ -281,6 +298,7 @@ class World:
     control: Control
     watcher: Watcher
     reach: Callable[[str], None] = _nowhere
+    picture_every_s: float = 60.0
     pid: int = 0
     host: str = ""
     version: str = ""

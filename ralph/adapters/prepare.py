@@ -1,6 +1,5 @@
 """Run the arena's `[data] command` in its own kill domain and show its progress to whoever starts the loop."""
 
-import json
 import os
 import select
 import sys
@@ -34,7 +33,6 @@ def prepare(layout: Layout, config: Config, device: str, domains: Domains) -> Pr
             env={
                 "RALPH_DATA_DIR": str(layout.data),
                 "RALPH_DEVICE": device,
-                "RALPH_DATA_OPTIONS": json.dumps(config.data.options),
             },
             arena_env=config.run.env,
             writable=(layout.data,),

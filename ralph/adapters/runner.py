@@ -3,6 +3,7 @@
 import contextlib
 import json
 import select
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
 from functools import partial
@@ -12,7 +13,7 @@ from ralph.adapters.data import PreparedData
 from ralph.adapters.domains import Domains, Start, finished, read_log, shell
 from ralph.adapters.files import write_atomic
 from ralph.adapters.git import GitRepo
-from ralph.adapters.gun import Budget, Gun
+from ralph.adapters.gun import Budget, Gun, Times
 from ralph.adapters.machine import load_record
 from ralph.adapters.process import Child, Exit, ExitReason
 from ralph.config import RunTable
@@ -20,7 +21,7 @@ from ralph.core.crash import classify, tail
 from ralph.events import RunEnded
 from ralph.layout import Layout
 from ralph.model import CrashKind, JsonValue, Outcome
-from ralph.ports import Job, RunOrder
+from ralph.ports import Job, News, RunOrder
 
 OUT = "out"  # RALPH_RUN_DIR, below the domain's folder
 ARTIFACT = "artifact.pt2"
@@ -206,6 +207,19 @@ class _RunJob:
             record=self._record,
         )
 
+    def news(self) -> News | None:
+        """Its stage by the gun, its step and loss by the last line it wrote."""
+        if self._gun is None:
+            return None
+        times = self._gun.times
+        since, stage = max((t, s) for t, s in self._stages(times) if t is not None)
+        last = _last_progress(self._times.parent / OUT / "progress.jsonl")
+        return News(stage=stage, stage_s=time.monotonic() - since, step=last[0], loss=last[1])
+
+    @staticmethod
+    def _stages(times: Times) -> tuple[tuple[float | None, str], ...]:
+        return (times.started, "set-up"), (times.go, "training"), (times.stopped, "export")
+
     def stop(self, reason: str) -> None:
         """Ask for its end."""
         self._child.kill(reason)
@@ -219,6 +233,19 @@ def _late(run: RunTable, phases: Phases) -> str:
     if not phases.stopped:
         return f"still training {run.grace_s:g} s after its budget of {run.budget_s:g} s"
     return f"not done with its artifact {run.export_s + run.grace_s:g} s after training"
+
+
+def _last_progress(path: Path) -> tuple[int | None, float | None]:
+    """Step and loss of the last whole line, None where a run says nothing sensible."""
+    try:
+        with path.open("rb") as file:
+            file.seek(max(0, file.seek(0, 2) - 4096))
+            lines = file.read().split(b"\n")[:-1]
+        raw = json.loads(lines[-1]) if lines else {}
+    except (OSError, ValueError):
+        return None, None
+    step, loss = (raw.get("step"), raw.get("loss")) if isinstance(raw, dict) else (None, None)
+    return (step if isinstance(step, int) else None), (float(loss) if isinstance(loss, int | float) else None)
 
 
 def _read_json(path: Path) -> dict[str, JsonValue]:

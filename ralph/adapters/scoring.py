@@ -183,6 +183,9 @@ class _ScoreJob:
         self._child.close()
         return self._scorer._result(self._order, exit_)
 
+    def news(self) -> None:
+        """There is none."""
+
     def stop(self, reason: str) -> None:
         """Ask for its end."""
         self._child.kill(reason)

@@ -41,6 +41,8 @@ def last_error(text: str) -> str:
 
 def classify(*, status: int | None, signal: int | None, log: str) -> tuple[CrashKind, str]:
     """Kind and reason of a run that ended by itself with a status other than 0, or by a signal not of ours."""
+    if signal is None and status is not None and 128 < status <= 128 + 64:
+        signal = status - 128  # how shells and bubblewrap pass a signal on
     if _OUT_OF_MEMORY.search(log):
         return CrashKind.OUT_OF_MEMORY, f"out of memory: {last_error(log)}"
     if _NAN.search(log[-TAIL_CHARS:]):

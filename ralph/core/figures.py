@@ -4,6 +4,7 @@ import math
 from dataclasses import dataclass
 
 from ralph.core.fold import State
+from ralph.core.statistics import mean as exact_mean
 from ralph.model import Experiment
 
 
@@ -21,7 +22,7 @@ def estimate(state: State, e: Experiment) -> Estimate:
     while nothing was repeated, from the errors the scorer states, if it states them for every run.
     """
     scores = e.scores
-    mean = sum(scores) / len(scores)
+    mean = exact_mean(scores)
     sigma = state.noise.sigma
     if sigma is not None:
         return Estimate(mean=mean, se=sigma / math.sqrt(len(scores)), runs=len(scores))
@@ -62,13 +63,13 @@ class Figures:
         if value is None:
             return "–"
         shown = self.score(abs(value))
-        sign = "" if float(shown) == 0 else "−" if value < 0 else "+"
+        sign = "" if _value(shown) == 0 else "−" if value < 0 else "+"
         return f"{sign}{shown}"
 
     def small(self, value: float) -> str:
         """A standard error or sigma: with a digit of its own where it would round to nothing."""
         shown = self.score(value)
-        return shown if value == 0 or float(shown) > 0 else f"{value:.1g}"
+        return shown if value == 0 or _value(shown) > 0 else f"{value:.1g}"
 
     def error(self, se: float | None) -> str:
         """The standard error behind its sign; a question mark while it is unknown."""
@@ -81,6 +82,11 @@ class Figures:
     def show_change(self, value: Estimate) -> str:
         """A difference with its error."""
         return f"{self.delta(value.mean)} {self.error(value.se)}"
+
+
+def _value(shown: str) -> float:
+    """The number that a text shows; exponents carry the typographic minus, too."""
+    return float(shown.replace("−", "-"))
 
 
 def figures(scale: float | None, sigma: float | None) -> Figures:

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import assert_never
 
-from ralph.core.statistics import UNKNOWN, Noise
+from ralph.core.statistics import UNKNOWN, Noise, mean
 from ralph.errors import LedgerError
 from ralph.events import (
     AgentEnded,
@@ -363,8 +363,8 @@ class State:
 def _squares(scores: tuple[float, ...]) -> float:
     if len(scores) < 2:
         return 0.0
-    mean = sum(scores) / len(scores)
-    return sum((s - mean) ** 2 for s in scores)
+    centre = mean(scores)  # exact for equal scores, so that a deterministic arena has no noise at all
+    return sum((s - centre) ** 2 for s in scores)
 
 
 def fold(entries: Iterable[Entry]) -> State:

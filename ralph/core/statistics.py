@@ -143,15 +143,11 @@ def regularised_beta(a: float, b: float, x: float) -> float:
     """
     if x <= 0 or x >= 1:
         return 0.0 if x <= 0 else 1.0
-    if x > (a + 1) / (a + b + 2):
-        return 1 - _lower_beta(b, a, 1 - x)
-    return _lower_beta(a, b, x)
-
-
-def _lower_beta(a: float, b: float, x: float) -> float:
-    """I_x(a, b) by the continued fraction, whatever x; it never swaps sides, so that no rounding can make it go round."""
     log_front = math.lgamma(a + b) - math.lgamma(a) - math.lgamma(b) + a * math.log(x) + b * math.log1p(-x)
-    return math.exp(log_front) / (a * _beta_fraction(a, b, x))
+    front = math.exp(log_front)
+    if x < (a + 1) / (a + b + 2):
+        return front / (a * _beta_fraction(a, b, x))
+    return 1 - front / (b * _beta_fraction(b, a, 1 - x))
 
 
 def _beta_fraction(a: float, b: float, x: float) -> float:
@@ -175,6 +171,8 @@ def _beta_fraction(a: float, b: float, x: float) -> float:
 def t_tail(t: float, dof: int) -> float:
     """Upper tail P(T > t) of Student's t: ½·I_{dof/(dof + t²)}(dof/2, ½) for t ≥ 0, by symmetry below.
 
+    For small t its complement ½ − ½·I_{t²/(dof + t²)}(½, dof/2), where dof/(dof + t²) would round to 1.
+
     >>> round(t_tail(6.313751514675043, 1), 12)
     0.05
     """
@@ -182,7 +180,11 @@ def t_tail(t: float, dof: int) -> float:
         raise ValueError(f"Student's t needs at least one degree of freedom, not {dof}: measure a commit twice")
     if math.isinf(t):
         return 0.0 if t > 0 else 1.0
-    half = 0.5 * regularised_beta(dof / 2, 0.5, dof / (dof + t * t))
+    square = t * t
+    if square < dof:
+        half = 0.5 - 0.5 * regularised_beta(0.5, dof / 2, square / (dof + square))
+    else:
+        half = 0.5 * regularised_beta(dof / 2, 0.5, dof / (dof + square))
     return half if t >= 0 else 1 - half
 
 

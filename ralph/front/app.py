@@ -1,5 +1,6 @@
 """The only place that chooses adapters: from a folder to a world in which a supervisor can work."""
 
+import math
 import os
 import signal
 import socket
@@ -37,6 +38,8 @@ from ralph.ports import World
 from ralph.supervisor.loop import Supervisor
 
 CRASH_VARIABLE = "RALPH_CRASH_AT"  # drills: kill -9 at the named point, `name` or `name:nth`
+NO_PICTURE_VARIABLE = "RALPH_NO_PICTURE"  # drills: draw nothing, which takes longer than the experiments do
+PICTURE_EVERY_S = 60.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -99,6 +102,7 @@ def _locked_loop(layout: Layout, wishes: Wishes) -> End:
             control=control,
             watcher=TerminalWatcher(lambda: supervisor.state),
             reach=crash_points(os.environ.get(CRASH_VARIABLE, "")),
+            picture_every_s=math.inf if NO_PICTURE_VARIABLE in os.environ else PICTURE_EVERY_S,
             pid=os.getpid(),
             host=socket.gethostname(),
             version=ralph.__version__,

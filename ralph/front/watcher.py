@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from typing import TextIO
 
 from ralph.core.fold import State
-from ralph.core.report import one_line
+from ralph.core.views import status_view
 from ralph.core.wording import plain
 from ralph.events import (
     AgentEnded,
@@ -26,7 +26,9 @@ from ralph.events import (
     SupervisorStarted,
     SupervisorStopped,
 )
-from ralph.model import AgentOutcome, Outcome, Phase
+from ralph.front.render import live_line
+from ralph.model import AgentOutcome, Outcome
+from ralph.ports import News
 
 BAR = 24
 EVERY_S = 1.0
@@ -49,28 +51,25 @@ class TerminalWatcher:
             self._stream.write(f"{clear}{entry.at.astimezone():%H:%M:%S}  {text}\n")
             self._stream.flush()
 
-    def tick(self) -> None:
+    def tick(self, news: News | None) -> None:
         """Redraw the live line."""
         if not self._live:
             return
         width = max(20, shutil.get_terminal_size().columns - 1)
-        text = live_text(self._state(), datetime.now(UTC))
+        text = live_text(self._state(), datetime.now(UTC), news)
         self._stream.write(f"{CLEAR}{text[:width]}")
         self._stream.flush()
 
 
-def live_text(state: State, now: datetime) -> str:
-    """The live line: a bar while a run trains, and what is going on.
-
-    The bar is filled by the time since the run began, set-up included, against its training budget.
-    """
-    text = plain(one_line(state, now.astimezone()))
-    running = next((e for e in state.open() if e.phase is Phase.RUN), None)
-    if running is None or state.arena is None or state.arena.budget_s <= 0 or running.id not in state.since:
+def live_text(state: State, now: datetime, news: News | None) -> str:
+    """The live line: what is going on, and a bar while a run trains."""
+    text = live_line(status_view(state, now, alive=True), now.astimezone())
+    if news is None or news.stage != "training" or state.arena is None:
         return text
-    share = min(1.0, (now - state.since[running.id]).total_seconds() / state.arena.budget_s)
+    share = min(1.0, news.stage_s / state.arena.budget_s)
     filled = round(share * BAR)
-    return f"{'█' * filled}{'░' * (BAR - filled)} {text}"
+    loss = f" · loss {news.loss:.3f}" if news.loss is not None else ""
+    return f"{'█' * filled}{'░' * (BAR - filled)} {news.stage_s:.0f}/{state.arena.budget_s:.0f} s{loss} · {text}"
 
 
 def describe(entry: Entry, state: State) -> str:

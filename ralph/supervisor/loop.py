@@ -3,6 +3,7 @@
 The only place that turns errors into events, and the only `except Exception` of the package.
 """
 
+import math
 import traceback
 from datetime import timedelta
 
@@ -22,7 +23,7 @@ from ralph.events import (
     SupervisorStarted,
     SupervisorStopped,
 )
-from ralph.ports import World
+from ralph.ports import News, World
 from ralph.supervisor.experiment import Experiments
 
 REFRESH_S = 30.0  # progress.md says how far a run has come at least this often
@@ -36,7 +37,8 @@ class Supervisor:
         self.state: State = fold(world.ledger.entries())
         self._world, self._rules = world, rules
         self._experiments = Experiments(world, self.state, brief_options, self._record)
-        self._live, self._stale_report, self._reported_at = report.Live(), True, 0.0
+        self._waiting: Wait | None = None
+        self._stale_report, self._reported_at, self._drawn_at = True, 0.0, -math.inf
 
     def run(self, opening: CampaignOpened) -> End:
         """Work until a limit, a wish or a problem ends it. Nothing that it started is left when it returns."""
@@ -58,12 +60,14 @@ class Supervisor:
         self._stop_jobs(ending.reason)
         self._record(SupervisorStopped(status=ending.status, reason=ending.reason))
         self._report()
+        if math.isfinite(self._world.picture_every_s):
+            self._draw(1.0)
         return ending
 
     def _work(self) -> End:
         while True:
             self._heed()
-            self._live = report.Live()
+            self._waiting = None
             before, wait_s = self.state.seq, min(REFRESH_S, self._world.watcher.every_s)
             for action in next_actions(self.state, self._world.clock.utc(), self._rules):
                 match action:
@@ -72,15 +76,19 @@ class Supervisor:
                     case Record():
                         self._record(action.event)
                     case Wait():
-                        self._live = report.Live(wait_until=action.until, wait_reason=action.reason)
+                        self._waiting = action
                         wait_s = min(wait_s, (action.until - self._world.clock.utc()) / timedelta(seconds=1))
                     case _:
                         self._experiments.perform(action)
             self._experiments.collect()
             if self.state.seq == before:
                 self._report()
-                self._world.watcher.tick()
+                self._world.watcher.tick(self._news())
                 self._world.control.wait(list(self._experiments.jobs.values()), max(0.0, wait_s))
+
+    def _news(self) -> News | None:
+        """What the run in flight says of itself."""
+        return next((news for job in self._experiments.jobs.values() if (news := job.news()) is not None), None)
 
     def _heed(self) -> None:
         """Write down what people asked for since the last look."""
@@ -101,16 +109,34 @@ class Supervisor:
         self._world.watcher.event(entry)
         if isinstance(event, Judged):
             self._report()
-            self._world.papers.picture(picture.picture_data(self.state))
+            self._draw(self._world.picture_every_s)
             self._world.reach("reported")
+
+    def _draw(self, at_most_every_s: float) -> None:
+        now = self._world.clock.monotonic()
+        if now - self._drawn_at >= at_most_every_s:
+            self._world.papers.picture(picture.picture_data(self.state))
+            self._drawn_at = now
 
     def _report(self) -> None:
         now = self._world.clock.monotonic()
         if self._stale_report or now - self._reported_at >= REFRESH_S:
             self._world.papers.progress(
-                report.render_progress(self.state, self._world.clock.utc().astimezone(), self._live)
+                report.render_progress(self.state, self._world.clock.utc().astimezone(), self._live())
             )
             self._stale_report, self._reported_at = False, now
+
+    def _live(self) -> report.Live:
+        """What progress.md says beyond the ledger."""
+        news, waiting = self._news(), self._waiting
+        return report.Live(
+            stage=news.stage if news else "",
+            stage_s=news.stage_s if news else None,
+            step=news.step if news else None,
+            loss=news.loss if news else None,
+            wait_until=waiting.until if waiting else None,
+            wait_reason=waiting.reason if waiting else "",
+        )
 
     def _stop_jobs(self, reason: str) -> None:
         """Ask every job to end and wait until its tree is gone; results that come now are not results."""

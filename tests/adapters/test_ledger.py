@@ -10,11 +10,11 @@ import pytest
 
 from ralph.adapters.ledger import FileLedger, read_entries
 from ralph.errors import LedgerError
-from ralph.events import AgentEnded, Briefed, Committed, Judged, Settled
+from ralph.events import AgentEnded, Briefed, Committed, Event, Judged, Settled
 from ralph.model import AgentOutcome, CrashKind, Learning, Verdict
 
 NOW = datetime(2026, 11, 23, 20, 0, 0, 123000, tzinfo=UTC)
-EVENTS = [
+EVENTS: list[Event] = [
     Briefed(id=1, base="abc", agent="tuner", guidance=("leave the tokenizer alone — “ü” \n",)),
     AgentEnded(id=1, attempt=1, outcome=AgentOutcome.PROPOSED, reason="ended", seconds=1.5),
     Committed(

@@ -59,3 +59,9 @@ def test_the_gain_is_the_incumbent_minus_the_baseline() -> None:
     assert gain_of(Story().start().baseline(1.0, 1.1).state).mean == 0.0
     with pytest.raises(LookupError):
         gain_of(Story().start().state)
+
+
+def test_tiny_numbers_are_shown_and_not_taken_for_text() -> None:
+    tiny = figures(1e-16, 1e-16)
+    assert tiny.delta(-1.5e-16).startswith("−1.5")
+    assert tiny.error(2e-17) == "± 2e−17"

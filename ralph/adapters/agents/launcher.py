@@ -133,6 +133,9 @@ class _AgentJob:
         self._child.close()
         return self._launcher._result(self._order, exit_)
 
+    def news(self) -> None:
+        """There is none."""
+
     def stop(self, reason: str) -> None:
         """Ask for its end."""
         self._child.kill(reason)

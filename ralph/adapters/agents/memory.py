@@ -13,9 +13,6 @@ from ralph.core.constants import same_value
 from ralph.core.literals import Literal
 from ralph.model import CrashKind, Direction, Verdict
 
-MOST_RECORDS = 400
-_BEST = 150
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Record:
@@ -53,18 +50,19 @@ class Memory:
         """The baseline and every keep, oldest first."""
         return (r for r in self.records.values() if r.verdict is Verdict.KEEP)
 
-    def relevant(self) -> list[Record]:
-        """Scored records, at most `MOST_RECORDS`: the best and the most recent, oldest first."""
+    def relevant(self, most: int) -> list[Record]:
+        """At most `most` scored records: the best (two fifths) and the most recent, oldest first."""
         scored = [r for r in self.records.values() if r.counts]
-        if len(scored) <= MOST_RECORDS:
+        if len(scored) <= most:
             return scored
-        recent = scored[_BEST - MOST_RECORDS :]
-        best = sorted(scored[: _BEST - MOST_RECORDS], key=lambda r: (r.loss if r.loss is not None else math.inf, r.id))
-        return sorted(best[:_BEST] + recent, key=lambda r: r.id)
+        best = most * 2 // 5
+        older, recent = scored[: best - most], scored[best - most :]
+        older.sort(key=lambda r: (math.inf if r.loss is None else r.loss, r.id))
+        return sorted(older[:best] + recent, key=lambda r: r.id)
 
-    def crashes(self) -> list[Record]:
-        """Records that ended without a score for a reason that lies in their constants, the last `MOST_RECORDS`."""
-        return [r for r in self.records.values() if r.verdict is Verdict.CRASH and r.moved][-MOST_RECORDS:]
+    def crashes(self, most: int) -> list[Record]:
+        """The last `most` crashes of experiments that moved a constant."""
+        return [r for r in self.records.values() if r.verdict is Verdict.CRASH and r.moved][-most:]
 
 
 def read_memory(

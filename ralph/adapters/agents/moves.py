@@ -17,7 +17,11 @@ from ralph.core.literals import Literal
 from ralph.core.search_space import Dimension, salience
 from ralph.model import CrashKind
 
-_FIRST_STEPS = (0.6, 1.0)
+_FIRST_STEP = 1.0
+_PROMISING = 3.0  # sigmas: an expected gain that goes before the first moves of constants not tried yet
+_PER_KEY = 3
+_MODELLED = 160  # records in the surrogate, whose cost is cubic
+_SAMPLED = 400  # records told to the sampler
 _STEPS = (0.35, 0.6, 1.0, 1.5)
 _LONGEST_STEP = 2.0
 _EXPECTED_SIZES = (1.0, 1.0, 0.5)  # by salience
@@ -37,7 +41,10 @@ Point = Mapping[str, float]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Situation:
-    """What a choice is made from. `current` are the values in the working directory, `incumbent` its coordinates."""
+    """What a choice is made from. `current` are the values in the working directory, `incumbent` its coordinates.
+
+    `reach` stretches the steps, for the time when everything near was tried.
+    """
 
     space: tuple[Dimension, ...]
     memory: Memory
@@ -46,6 +53,7 @@ class Situation:
     loss: float
     code: int
     seed: int
+    reach: float = 1.0
 
     def point(self, record: Record) -> dict[str, float] | None:
         """Coordinates of an experiment, None when one of its values has none."""
@@ -77,16 +85,19 @@ class _Chooser:
         self.touched = {k for r in situation.memory.records.values() if r.counts or r.crash for k in r.moved}
         self.tried = {self._signature(r.constants) for r in situation.memory.records.values()}
         self.tried.add(self._signature(situation.current))
-        self.crashed = [p for r in situation.memory.crashes() if (p := self._forbidden(r))]
+        self.crashed = [p for r in situation.memory.crashes(_SAMPLED) if (p := self._forbidden(r))]
         self.model = self._fit()
 
     def ranked(self) -> list[Move]:
         singles = self._judge(itertools.chain(self._steps(), self._drawn()))
-        singles = _best_by_key(singles, 3)
+        singles = _best_by_key(sorted(singles, key=lambda m: -self._worth(m)), _PER_KEY)
         known = [m for m in singles if self.touched.issuperset(m.values)][:_COMBINED]
         sets = self._judge(itertools.chain(self._combined(known), self._drawn_sets(known)))
         jitter = {id(m): 1 + 0.02 * self.random.random() for m in (*singles, *sets)}
-        return sorted((*singles, *sets), key=lambda m: -self._worth(m) * jitter[id(m)])
+        ranked = sorted((*singles, *sets), key=lambda m: -self._worth(m) * jitter[id(m)])
+        if ranked and ranked[0].belief.mean < -_PROMISING * self.s.memory.sigma:
+            return ranked
+        return [*self._judge(self._first_moves()), *ranked]
 
     def _worth(self, move: Move) -> float:
         return move.belief.improvement(_LEAST_GAIN * self.s.memory.sigma) * _PER_EXTRA_CONSTANT ** (
@@ -98,12 +109,12 @@ class _Chooser:
         here = Row(point=self._row(self.s.incumbent), loss=self.s.loss, runs=1, code=self.s.code)
         scored = [
             Row(point=self._row(p), loss=r.loss, runs=r.runs, code=r.code)
-            for r in self.s.memory.relevant()
+            for r in self.s.memory.relevant(_MODELLED)
             if (p := self.s.point(r)) is not None and r.loss is not None
         ]
         crashed = [
             Row(point=self._row(p), loss=bad, runs=_CRASH_RUNS, code=r.code)
-            for r in self.s.memory.crashes()
+            for r in self.s.memory.crashes(_MODELLED // 4)
             if (p := self.s.point(r)) is not None
         ]
         return fit(
@@ -120,13 +131,15 @@ class _Chooser:
     def _sampler(self) -> Sampler:
         seen = [
             Observation(point=p, loss=r.loss)
-            for r in self.s.memory.relevant()
+            for r in self.s.memory.relevant(_SAMPLED)
             if (p := self.s.point(r)) is not None and r.loss is not None
         ]
         losses = [o.loss for o in seen] or [self.s.loss]
         bad = max(losses) + max(max(losses) - min(losses), self.s.memory.sigma)
         crashed = [
-            Observation(point=p, loss=bad) for r in self.s.memory.crashes() if (p := self.s.point(r)) is not None
+            Observation(point=p, loss=bad)
+            for r in self.s.memory.crashes(_SAMPLED // 4)
+            if (p := self.s.point(r)) is not None
         ]
         return Sampler(self.s.space, [*seen, *crashed], self.s.seed)
 
@@ -136,8 +149,20 @@ class _Chooser:
             if d.categorical:
                 yield from ({d.key: float(i)} for i in range(len(d.choices)) if i != z)
                 continue
-            lengths = (1.0, 2.0) if d.whole else _STEPS if d.key in self.touched else _FIRST_STEPS
-            yield from ({d.key: z + sign * length} for length in lengths for sign in (-1, 1))
+            lengths = (
+                (1.0, 2.0) if d.whole and d.key in self.touched else _STEPS if d.key in self.touched else (_FIRST_STEP,)
+            )
+            yield from ({d.key: z + sign * length * self.s.reach} for length in lengths for sign in (-1, 1))
+
+    def _first_moves(self) -> Iterator[Point]:
+        """One moderate step of each constant that was never moved, the most salient first; the seed says which way."""
+        untouched = (d for d in self.s.space if d.key not in self.touched)
+        for d in sorted(untouched, key=lambda d: salience(d.name)):
+            z = self.s.incumbent[d.key]
+            places = [z - _FIRST_STEP, z + _FIRST_STEP]
+            if d.categorical:
+                places = [float(i) for i in range(len(d.choices)) if i != z]
+            yield from ({d.key: place} for place in self.random.sample(places, len(places)))
 
     def _drawn(self) -> Iterator[Point]:
         """TPE's own values for the constants that seem to matter most."""
@@ -172,10 +197,11 @@ class _Chooser:
         if self.by_key[key].categorical:
             return z
         here = self.s.incumbent[key]
-        return min(max(z, here - _LONGEST_STEP), here + _LONGEST_STEP)
+        longest = _LONGEST_STEP * self.s.reach
+        return min(max(z, here - longest), here + longest)
 
     def _judge(self, points: Iterable[Point]) -> list[Move]:
-        """Candidates that are new and not forbidden, best first."""
+        """Candidates that are new and not forbidden, in the order given."""
         new: dict[tuple[Literal | None, ...], tuple[dict[str, Literal], dict[str, float]]] = {}
         for wanted in points:
             values = {k: self.by_key[k].value(z) for k, z in wanted.items()}
@@ -190,8 +216,7 @@ class _Chooser:
 
         rows = [self._row(p) for _, p in new.values()]
         beliefs = self.model.beliefs(np.array(rows, dtype=float))
-        moves = [Move(values=v, point=p, belief=b) for (v, p), b in zip(new.values(), beliefs, strict=True)]
-        return sorted(moves, key=lambda m: -self._worth(m))
+        return [Move(values=v, point=p, belief=b) for (v, p), b in zip(new.values(), beliefs, strict=True)]
 
     def _signature(self, constants: Mapping[str, Literal]) -> tuple[Literal | None, ...]:
         return tuple(constants.get(key, value) for key, value in self.s.current.items())

@@ -3,7 +3,7 @@
 The loss is modelled as a sum of smooth one-dimensional effects, one for each constant and each with its own size, a
 smaller smooth part for interactions, and an offset for each version of the code. Losses far above the incumbent's are
 compressed, so that one disaster does not drown the small differences that matter. Everything is deterministic;
-n records cost O(n³) with n <= 400.
+n records cost O(n³).
 
 Source of the additive form: Duvenaud, Nickisch, Rasmussen, Additive Gaussian Processes (NeurIPS 2011).
 """
@@ -23,7 +23,8 @@ _INTERACTION = 0.15  # share of the variance of all effects that may sit in inte
 _COMPRESS_FROM = 6.0  # in sigmas above the incumbent
 _RELATIVE = (0.04, 0.3, 1.0, 4.0)  # sizes (variances) an effect may have relative to the common one
 _COMMON = (0.5, 1.5, 4.0, 10.0)  # common effect sizes (standard deviations) in sigmas
-_PRIOR = 0.35  # how strongly the relative sizes are drawn to 1
+_USUAL = 4.0  # the common size before any evidence
+_PRIOR = 0.35  # how strongly sizes are drawn to what is expected
 _OFFSET = 20.0  # standard deviation of code offsets and of the mean, in sigmas
 
 
@@ -66,12 +67,12 @@ class Surrogate:
         """Variance of each constant's effect, in sigmas²: large where experiments show that it matters."""
         relative = self.expected.copy()
         parts = self._parts(self.points, self.points)
-        common = max(_COMMON, key=lambda c: self._evidence(parts, c * c * relative))
+        common = self._common(parts, relative)
         if len(self.losses) > 2:
             for _ in range(2):
                 for column in range(len(relative)):
                     relative[column] = self._resized(parts, common, relative, column)
-            common = max(_COMMON, key=lambda c: self._evidence(parts, c * c * relative))
+            common = self._common(parts, relative)
         return common * common * relative
 
     def beliefs(self, candidates: Matrix) -> list[Belief]:
@@ -105,7 +106,9 @@ class Surrogate:
         self, parts: Matrix, sizes: Matrix, one: NDArray[np.int64], other: NDArray[np.int64], x: Matrix, y: Matrix
     ) -> Matrix:
         additive = np.tensordot(sizes, parts, axes=1)
-        gap = ((x[:, None, :] - y[None, :, :]) ** 2 * (sizes > 0.1 * sizes.max())).sum(axis=2)
+        counted = (sizes > 0.1 * sizes.max()).astype(np.float64)
+        left, right = x * counted, y * counted
+        gap = (left**2).sum(axis=1)[:, None] + (right**2).sum(axis=1)[None, :] - 2 * left @ right.T
         joint = _INTERACTION * sizes.sum() * np.exp(-0.5 * gap / (2 * LENGTH) ** 2)
         offsets = _OFFSET**2 * (1.0 + (one[:, None] == other[None, :]))
         total: Matrix = additive + joint + offsets
@@ -118,9 +121,16 @@ class Surrogate:
 
     def _evidence(self, parts: Matrix, sizes: Matrix) -> float:
         """Log marginal likelihood, up to a constant."""
-        factor = _cholesky(self._covariance(parts, sizes))
-        whitened = np.linalg.solve(factor, self.losses)
-        return float(-0.5 * whitened @ whitened - np.log(np.diag(factor)).sum())
+        covariance = self._covariance(parts, sizes)
+        factor = _cholesky(covariance)
+        half = self.losses @ np.linalg.solve(covariance, self.losses)
+        return float(-0.5 * half - np.log(np.diag(factor)).sum())
+
+    def _common(self, parts: Matrix, relative: Matrix) -> float:
+        def plausible(size: float) -> float:
+            return self._evidence(parts, size * size * relative) - _PRIOR * math.log(size / _USUAL) ** 2
+
+        return max(_COMMON, key=plausible)
 
     def _resized(self, parts: Matrix, common: float, relative: Matrix, column: int) -> float:
         """The most plausible relative size of one column, the others as they are."""

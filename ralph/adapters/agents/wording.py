@@ -50,7 +50,8 @@ def hypothesis(situation: Situation, move: Move, shown: Sequence[Comparison], wo
         old = situation.current[key]
         name = _name(by_key[key], ambiguous)
         changes.append(f"{_verb(by_key[key], old, new)} {name} {show(old)} → {show(new)}")
-        reason = _reason(situation, by_key[key], new, [c for c in shown if c.dimension.key == key], words)
+        told = _telling([c for c in shown if c.dimension.key == key])[: 2 if len(move.values) == 1 else 1]
+        reason = _reason(situation, by_key[key], new, told, words)
         reasons.append(f"{name}: {reason}" if len(move.values) > 1 else reason)
     ends = (move.belief.mean - move.belief.sd, move.belief.mean + move.belief.sd)
     return f"{' and '.join(changes)} because {'; '.join(reasons)}; expect {words.range(*ends)}"
@@ -155,8 +156,8 @@ def _reason(situation: Situation, d: Dimension, new: Literal, shown: Sequence[Co
     values = [r.constants[d.key] for r in situation.memory.records.values() if d.key in r.moved]
     if not values:
         return "it was never moved"
-    told = sorted(shown, key=lambda c: (c.crash is None, not c.clear, -c.id))[:2]
-    parts = [_told(c, words) for c in told] or ["it moved only together with others"]
+    parts = [_told(c, words) for c in shown] or ["it moved only together with others"]
+    values += [d.origin, situation.current[d.key]]
     target, places = d.place(new), [z for v in values if (z := d.place(v)) is not None]
     if target is not None and places and not d.categorical:
         if target > max(places):
@@ -164,6 +165,11 @@ def _reason(situation: Situation, d: Dimension, new: Literal, shown: Sequence[Co
         elif target < min(places):
             parts.append("nothing below was tried")
     return " and ".join(parts)
+
+
+def _telling(shown: Sequence[Comparison]) -> list[Comparison]:
+    """The most telling first: failures, clear differences, then the latest."""
+    return sorted(shown, key=lambda c: (c.crash is None, not c.clear, -c.id))
 
 
 def _told(c: Comparison, words: Wording) -> str:

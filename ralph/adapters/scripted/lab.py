@@ -15,7 +15,7 @@ from typing import Generic, TypeVar
 from ralph.errors import MovedBranchError, RefusedError
 from ralph.events import AgentEnded, Entry, Event, RunEnded, Scored
 from ralph.model import AgentOutcome, Change, CrashKind, JsonValue, Learning, Outcome, Proposal
-from ralph.ports import AgentOrder, Job, RunOrder, ScoreOrder, Signals
+from ralph.ports import AgentOrder, Job, News, RunOrder, ScoreOrder, Signals
 
 T = TypeVar("T")
 
@@ -79,6 +79,9 @@ class TimedJob(Generic[T]):
     def fileno(self) -> int | None:
         """There is nothing to select on."""
         return None
+
+    def news(self) -> None:
+        """There is none."""
 
     def poll(self) -> T | None:
         """The result once its time has come."""
@@ -288,5 +291,5 @@ class SilentWatcher:
     def event(self, entry: Entry) -> None:
         """Say nothing."""
 
-    def tick(self) -> None:
+    def tick(self, news: News | None) -> None:
         """Say nothing."""

@@ -1,0 +1,156 @@
+"""Corpora: where text comes from. Fixed; part of the arena.
+
+A corpus is a name, a manifest (one digest that names every document and its place in the split) and two streams of
+documents. Splits go by the hash of a document, never by its path, so that validation is not just another package.
+
+    stdlib   the sources of the running Python's standard library: on every machine, a pure function of its version
+    files    folders, globs or lists of text and parquet files of your own
+    climbmix the ancestor's corpus, in climbmix.py
+"""
+
+import hashlib
+import sys
+import sysconfig
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+PIECE_BYTES = 1 << 16  # bytes: text files of one's own are cut at line ends into documents of about this size
+LARGEST_SHARE = 8  # no document larger than 1/8 of the validation text goes there, or one file would be the score
+# Left out of `stdlib`: what distributions split off or generate (so that the same version gives the same corpus), and
+# tables, which are not text.
+LEFT_OUT = frozenset({
+    "__pycache__", "site-packages", "dist-packages", "lib-dynload", "test", "tests", "idle_test", "idlelib", "tkinter",
+    "turtledemo", "lib2to3", "ensurepip", "distutils", "venv", "pydoc_data", "encodings", "turtle", "config",
+})  # fmt: skip
+GENERATED = ("_sysconfigdata", "_sysconfig_vars", "sitecustomize", "usercustomize")
+
+
+class CorpusError(Exception):
+    """The corpus cannot be read; the message says why and what to do."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Corpus:
+    """Text in two parts. `train` and `val` make a fresh stream of documents (UTF-8 bytes) at each call."""
+
+    name: str
+    manifest: str
+    train: Callable[[], Iterator[bytes]]
+    val: Callable[[], Iterator[bytes]]
+
+
+def stdlib(val_bytes: int) -> Corpus:
+    """The standard library's own sources; about 7.5 MB. Pure function of the Python version."""
+    root = Path(sysconfig.get_path("stdlib"))
+    paths = sorted(path for path in root.rglob("*.py") if _is_stdlib(path.relative_to(root)))
+    if not paths:
+        raise CorpusError(f'no sources of the standard library under {root}; use corpus = "files" in arena.toml')
+    name = f"python-{'.'.join(map(str, sys.version_info[:3]))}-stdlib"
+    return by_hash(name, lambda: (_clean(path.read_bytes()) for path in paths), val_bytes)
+
+
+def _is_stdlib(relative: Path) -> bool:
+    top = relative.parts[0].removesuffix(".py")
+    return (
+        top in sys.stdlib_module_names
+        and LEFT_OUT.isdisjoint((*relative.parts[:-1], top))
+        and not relative.name.startswith(GENERATED)
+    )
+
+
+def files(patterns: Iterable[str], val_bytes: int, text_column: str, base: Path) -> Corpus:
+    """Text and parquet files of one's own: folders (read recursively), globs or paths, relative to `base`."""
+    patterns = list(patterns)
+    paths = sorted({path for pattern in patterns for path in _expand(pattern, base)})
+    if not paths:
+        raise CorpusError(f"no files match paths = {patterns!r} (relative to {base}); set paths in [data.options]")
+    return by_hash("files", lambda: (text for path in paths for text in documents(path, text_column)), val_bytes)
+
+
+def _expand(pattern: str, base: Path) -> list[Path]:
+    full = base / Path(pattern).expanduser()
+    if full.is_file():
+        return [full]
+    if full.is_dir():
+        found = [path for path in full.rglob("*") if path.is_file()]
+        return [path for path in found if not any(part.startswith(".") for part in path.relative_to(full).parts)]
+    root = Path(full.anchor) if Path(pattern).expanduser().is_absolute() else base
+    return [path for path in root.glob(str(full.relative_to(root))) if path.is_file()]
+
+
+def documents(path: Path, text_column: str = "text") -> Iterator[bytes]:
+    """The documents of one file: the rows of a parquet file, or pieces of a text file cut at line ends."""
+    if path.suffix == ".parquet":
+        yield from parquet_rows(path, text_column)
+        return
+    piece: list[bytes] = []
+    size = 0
+    with path.open("rb") as file:
+        while line := file.readline(PIECE_BYTES):
+            piece.append(line)
+            size += len(line)
+            if size >= PIECE_BYTES:
+                yield _clean(b"".join(piece))
+                piece, size = [], 0
+    if piece:
+        yield _clean(b"".join(piece))
+
+
+def parquet_rows(path: Path, text_column: str) -> Iterator[bytes]:
+    """Rows of one column of a parquet file, one row group in memory at a time."""
+    try:
+        import pyarrow.parquet
+    except ImportError:
+        raise CorpusError(f"{path.name} is a parquet file; reading it needs pyarrow: pip install pyarrow") from None
+    with pyarrow.parquet.ParquetFile(path) as table:
+        names = table.schema_arrow.names
+        if text_column not in names:
+            raise CorpusError(f"{path} has no column {text_column!r}; set text_column to one of: {', '.join(names)}")
+        for group in range(table.num_row_groups):
+            for text in table.read_row_group(group, columns=[text_column]).column(0).to_pylist():
+                if text:
+                    yield _clean(text.encode() if isinstance(text, str) else bytes(text))
+
+
+def by_hash(name: str, stream: Callable[[], Iterator[bytes]], val_bytes: int) -> Corpus:
+    """Split a stream by document hash: the lowest hashes, `val_bytes` of them, are validation; duplicates go once.
+
+    Raises:
+        CorpusError: if there is too little text for a validation part of that size.
+    """
+    sizes = {hashlib.sha256(text).digest(): len(text) for text in stream() if text}
+    held_out: dict[bytes, None] = {}
+    held_bytes = 0
+    for digest in sorted(sizes):
+        if held_bytes >= val_bytes:
+            break
+        if sizes[digest] <= max(val_bytes // LARGEST_SHARE, 1):
+            held_out[digest] = None
+            held_bytes += sizes[digest]
+    total = sum(sizes.values())
+    if held_bytes < val_bytes or total < 2 * held_bytes:
+        raise CorpusError(
+            f"{name}: {total} bytes of text are too few for val_bytes = {val_bytes}; lower it or add text"
+        )
+    entries = (f"{'val' if digest in held_out else 'train'} {digest.hex()} {sizes[digest]}" for digest in sorted(sizes))
+    manifest = hashlib.sha256("\n".join(entries).encode()).hexdigest()
+
+    def train() -> Iterator[bytes]:
+        seen = set(held_out)
+        for text in stream():
+            digest = hashlib.sha256(text).digest()
+            if text and digest not in seen:
+                seen.add(digest)
+                yield text
+
+    def val() -> Iterator[bytes]:
+        kept = {digest: text for text in stream() if (digest := hashlib.sha256(text).digest()) in held_out}
+        return (kept[digest] for digest in held_out)
+
+    return Corpus(name=name, manifest=manifest, train=train, val=val)
+
+
+def _clean(text: bytes) -> bytes:
+    """Text as valid UTF-8: what is not becomes U+FFFD, so that its bytes are those that the tokens stand for."""
+    return text.decode("utf-8", errors="replace").encode()
