@@ -52,7 +52,9 @@ def test_killed_at_a_named_point_a_restart_finishes_and_repeats_nothing(
     assert done.status == 0, done
     assert story(arena.events()) == undisturbed
     after = arena.nonces()  # less what was tidied away since
-    assert {name: nonce for name, nonce in before.items() if name in after} == {n: after[n] for n in before if n in after}
+    assert {name: nonce for name, nonce in before.items() if name in after} == {
+        n: after[n] for n in before if n in after
+    }
 
 
 def loop_process(arena: ToyArena) -> "subprocess.Popen[bytes]":

@@ -1,0 +1,76 @@
+"""A supervisor in a laboratory."""
+
+from dataclasses import dataclass, field
+
+from ralph.adapters.scripted.lab import (
+    Lab,
+    LabAgents,
+    LabControl,
+    LabRepo,
+    LabRunner,
+    LabScorer,
+    MemoryLedger,
+    SilentWatcher,
+)
+from ralph.adapters.scripted.papers import ScriptedPapers
+from ralph.core.actions import End
+from ralph.core.brief import Options
+from ralph.core.decision import KeepRule
+from ralph.core.step import Limits, Rules
+from ralph.events import CampaignOpened
+from ralph.model import ArenaRecord, Direction, ScoreMode
+from ralph.ports import World
+from ralph.supervisor.loop import Supervisor
+
+
+@dataclass(kw_only=True)
+class Bench:
+    """Everything of one laboratory campaign, to look at afterwards."""
+
+    lab: Lab
+    ledger: MemoryLedger
+    repo: LabRepo
+    papers: ScriptedPapers
+    world: World
+    rules: Rules = field(default_factory=lambda: Rules(keep=KeepRule()))
+
+    def run(self, experiments: int) -> End:
+        """A supervisor from its start to its end."""
+        from dataclasses import replace
+
+        rules = replace(self.rules, limits=Limits(experiments=experiments))
+        self.supervisor = Supervisor(self.world, rules, Options(limit_tokens=8_000))
+        return self.supervisor.run(OPENING)
+
+
+OPENING = CampaignOpened(
+    campaign="lab",
+    arena=ArenaRecord(
+        name="lab",
+        metric="val_bpb",
+        direction=Direction.MIN,
+        mode=ScoreMode.SEALED,
+        hash="0" * 64,
+        device="cpu",
+        budget_s=300.0,
+    ),
+    base="c0",
+    constants={"train.py:LEARNING_RATE": 0.1},
+)
+
+
+def bench(lab: Lab, **rules: object) -> Bench:
+    """A laboratory with all its ports."""
+    ledger, repo, papers = MemoryLedger(lab.clock), LabRepo(lab), ScriptedPapers()
+    world = World(
+        clock=lab.clock,
+        ledger=ledger,
+        repo=repo,
+        agents=LabAgents(lab),
+        runner=LabRunner(lab),
+        scorer=LabScorer(lab),
+        papers=papers,
+        control=LabControl(lab),
+        watcher=SilentWatcher(),
+    )
+    return Bench(lab=lab, ledger=ledger, repo=repo, papers=papers, world=world)
