@@ -19,15 +19,13 @@ from ralph.layout import Layout
 from ralph.model import Learning
 from ralph.ports import Guidance
 
-FINISH_PICTURE_S = 60.0
-LAST_PICTURE_S = 5.0
 SMALL_REPORTS = frozenset({"progress.jsonl", "config.json", "report.json"})  # of a run, worth more than their bytes
 
 
 class FilePapers:
     """The papers of one folder; `program` is the strategy's path relative to the arena.
 
-    A context: leaving it waits a moment for the last picture and ends its process.
+    A context: leaving it ends the process that draws, at once; `finish_picture` before that waits for it.
     """
 
     def __init__(self, layout: Layout, program: str, metric: str) -> None:
@@ -40,7 +38,6 @@ class FilePapers:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._drawing.finish(LAST_PICTURE_S)
         self._drawing.close()
 
     def guidance(self) -> Guidance:
@@ -95,10 +92,10 @@ class FilePapers:
         """Redraw the picture, some time soon, in a process of its own."""
         self._drawing.show(_json(data))
 
-    def finish_picture(self) -> None:
+    def finish_picture(self, within_s: float = 60.0) -> None:
         """Wait until the picture shows the newest data."""
-        if not self._drawing.finish(FINISH_PICTURE_S):
-            self.log(f"the picture was not drawn within {FINISH_PICTURE_S:g} s; see {self._layout.picture_domain}")
+        if not self._drawing.finish(within_s):
+            self.log(f"the picture was not drawn within {within_s:g} s; see {self._layout.picture_domain}")
 
     def log(self, text: str) -> None:
         """Add to the supervisor's own log."""

@@ -4,6 +4,9 @@ import re
 
 from ralph.core.wording import plain
 
+_NOTE_TOKENS = 16  # the line that says what was left out
+_LONG_LINE = 1_000  # characters; a longer line is cut before whole lines are left out
+
 
 def one_line(text: str, limit: int) -> str:
     r"""`text` as a single line of at most `limit` characters that cannot open or close an HTML comment.
@@ -17,9 +20,14 @@ def one_line(text: str, limit: int) -> str:
 
 
 def fence_for(text: str) -> str:
-    """A Markdown fence longer than any run of backticks in `text`, so that nothing inside can close it."""
-    longest = max((len(run) for run in re.findall(r"`+", text)), default=0)
-    return "`" * max(3, longest + 1)
+    """A Markdown fence that nothing in `text` can close: longer than any run of its own mark, of the rarer mark.
+
+    >>> fence_for("a = 1"), fence_for("```"), fence_for("``` and ~~~~")
+    ('```', '~~~', '````')
+    """
+    longest = {mark: max((len(run) for run in re.findall(f"{mark}+", text)), default=0) for mark in ("`", "~")}
+    mark = min(longest, key=lambda each: max(2, longest[each]))
+    return mark * max(3, longest[mark] + 1)
 
 
 def fenced(text: str, label: str = "") -> str:
@@ -33,6 +41,11 @@ def fenced(text: str, label: str = "") -> str:
     fence = fence_for(text)
     body = text if text.endswith("\n") or not text else text + "\n"
     return f"{fence}{label}\n{body}{fence}"
+
+
+def fence_tokens(text: str) -> int:
+    """What the fence of `text` adds to its tokens, with a short label."""
+    return 2 * (len(fence_for(text)) * 13 // 10 + 1) + 4
 
 
 def tokens(text: str) -> int:
@@ -54,13 +67,12 @@ def tokens(text: str) -> int:
 def head(text: str, limit_tokens: int) -> str:
     r"""The first whole lines of `text` that fit, and a line that says how many were left out.
 
-    >>> print(head("one two\nthree four\nfive six\nseven eight nine ten\n" * 3, 20))
+    >>> print(head("one two\nthree four\nfive six\nseven eight nine ten\n" * 3, 23))
     one two
     three four
     … 10 of 12 lines left out
     """
-    lines = text.splitlines()
-    return _fit(lines, limit_tokens, from_end=False)
+    return _fit(text.splitlines(), limit_tokens, from_end=False)
 
 
 def tail(text: str, limit_tokens: int) -> str:
@@ -69,14 +81,18 @@ def tail(text: str, limit_tokens: int) -> str:
 
 
 def _fit(lines: list[str], limit_tokens: int, *, from_end: bool) -> str:
+    """At most `limit_tokens`; nothing at all where not even the note fits."""
     if tokens("\n".join(lines)) <= limit_tokens:
         return "\n".join(lines)
-    room = limit_tokens - 12  # for the line that says what is missing
+    room = limit_tokens - _NOTE_TOKENS
+    if room < 0:
+        return ""
     kept: list[str] = []
     for line in reversed(lines) if from_end else lines:
-        room -= tokens(line + "\n")
+        short = line if len(line) <= _LONG_LINE else line[:_LONG_LINE] + "…"
+        room -= tokens(short + "\n")
         if room < 0:
             break
-        kept.append(line)
+        kept.append(short)
     note = f"… {len(lines) - len(kept)} of {len(lines)} lines left out"
     return "\n".join([note, *reversed(kept)] if from_end else [*kept, note])

@@ -37,6 +37,7 @@ from ralph.layout import Layout
 from ralph.ports import World
 from ralph.supervisor.loop import Supervisor
 
+LAST_PICTURE_S = 10.0  # what the end of a loop waits for its last picture
 CRASH_VARIABLE = "RALPH_CRASH_AT"  # drills: kill -9 at the named point, `name` or `name:nth`
 NO_PICTURE_VARIABLE = "RALPH_NO_PICTURE"  # drills: draw nothing, which takes longer than the experiments do
 PICTURE_EVERY_S = 60.0
@@ -113,7 +114,11 @@ def _locked_loop(layout: Layout, wishes: Wishes) -> End:
             timeout_s=config.agent.timeout_s, editable=config.arena.editable,
         )  # fmt: skip
         supervisor = Supervisor(world, rules_of(config, wishes, clock.utc()), options)
-        return supervisor.run(opening)
+        ending = supervisor.run(opening)
+        stop = supervisor.state.stop_requested
+        if stop is None or not stop.now:
+            papers.finish_picture(LAST_PICTURE_S)
+        return ending
 
 
 def rules_of(config: Config, wishes: Wishes, now: datetime) -> Rules:
