@@ -35,7 +35,6 @@ class Arena:
     sequence_len: int  # tokens in a window at scoring; the exported graph has shape (score_batch, sequence_len)
     score_batch: int
     dtype: str
-    train_tokens: int
     device: str  # "cpu" or "cuda:N"
     seed: int
     budget_s: float
@@ -64,7 +63,7 @@ class Arena:
 class Clock:
     """The time budget of a run, and what it trains on."""
 
-    tokens: npt.NDArray[np.unsignedinteger[Any]]  # (train_tokens,) memory-mapped, read-only
+    tokens: npt.NDArray[np.unsignedinteger[Any]]  # one-dimensional, memory-mapped, read-only
     budget_s: float
     started: float  # monotonic
     progress: Path
@@ -107,7 +106,6 @@ def arena(environ: Mapping[str, str] = os.environ) -> Arena:
         sequence_len=facts["sequence_len"],
         score_batch=facts["score_batch"],
         dtype=facts["dtype"],
-        train_tokens=facts["train"]["tokens"],
         device=device,
         seed=int(environ.get("RALPH_SEED", "0")),
         budget_s=float(environ.get("RALPH_BUDGET_S") or hand_budget_s(device)),
