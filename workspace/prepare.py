@@ -14,7 +14,7 @@ import socket
 import sys
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -127,19 +127,20 @@ def training(arena: Arena, environ: Mapping[str, str] = os.environ) -> Iterator[
     progress = arena.run_dir / "progress.jsonl"
     progress.write_text("")
     gun = socket.socket(fileno=int(environ["RALPH_GUN_FD"])) if "RALPH_GUN_FD" in environ else None
-    if gun is None:
-        if arena.data is None:
-            raise RuntimeError("RALPH_DATA is set but RALPH_GUN_FD is not: this arena needs gate = true")
-        record = json.loads(arena.data.read_text())
-        file, budget_s = (arena.data.parent / record["train"]["path"]).open("rb"), arena.budget_s
-    else:
-        file, budget_s = _wait_for_go(gun)
-    started = time.monotonic()
-    clock = Clock(tokens=_mapped(file, arena.dtype), budget_s=budget_s, started=started, progress=progress)
-    yield clock
-    if gun is not None:
-        gun.send(json.dumps({"stopped": {"steps": clock.steps, "train_s": clock.elapsed()}}).encode())
-        gun.close()
+    with gun or nullcontext():
+        file, budget_s = _wait_for_go(gun) if gun else _start_by_hand(arena)
+        started = time.monotonic()
+        clock = Clock(tokens=_mapped(file, arena.dtype), budget_s=budget_s, started=started, progress=progress)
+        yield clock
+        if gun:
+            gun.send(json.dumps({"stopped": {"steps": clock.steps, "train_s": clock.elapsed()}}).encode())
+
+
+def _start_by_hand(arena: Arena) -> tuple[BinaryIO, float]:
+    if arena.data is None:
+        raise RuntimeError("RALPH_DATA is set but RALPH_GUN_FD is not: this arena needs gate = true")
+    record = json.loads(arena.data.read_text())
+    return (arena.data.parent / record["train"]["path"]).open("rb"), arena.budget_s
 
 
 def _wait_for_go(gun: socket.socket) -> tuple[BinaryIO, float]:
