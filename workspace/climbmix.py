@@ -161,6 +161,7 @@ class Downloader:
             with urllib.request.urlopen(request, timeout=TIMEOUT_S) as response:
                 self._receive(name, part, response)
         except urllib.error.HTTPError as error:
+            error.close()
             if error.code == 416:  # our part is longer than the file: it is of another version
                 part.unlink(missing_ok=True)
                 raise _TransientError("the server has less than we have; starting over") from None

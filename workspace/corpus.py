@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-PIECE_BYTES = 1 << 16  # bytes: text files of one's own are cut at line ends into documents of about this size
+PIECE_BYTES = 1 << 16  # bytes: text files of one's own are cut at line ends into documents of about this size, or less
 LARGEST_SHARE = 8  # no document larger than 1/8 of the validation text goes there, or one file would be the score
 # Left out of `stdlib`: what distributions split off or generate (so that the same version gives the same corpus), and
 # tables, which are not text.
@@ -65,7 +65,13 @@ def files(patterns: Iterable[str], val_bytes: int, text_column: str, base: Path)
     paths = sorted({path for pattern in patterns for path in _expand(pattern, base)})
     if not paths:
         raise CorpusError(f"no files match paths = {patterns!r} (relative to {base}); set paths in [data.options]")
-    return by_hash("files", lambda: (text for path in paths for text in documents(path, text_column)), val_bytes)
+    piece_bytes = max(1, min(PIECE_BYTES, val_bytes // (2 * LARGEST_SHARE)))
+
+    def stream() -> Iterator[bytes]:
+        for path in paths:
+            yield from parquet_rows(path, text_column) if path.suffix == ".parquet" else pieces(path, piece_bytes)
+
+    return by_hash("files", stream, val_bytes)
 
 
 def _expand(pattern: str, base: Path) -> list[Path]:
@@ -79,18 +85,15 @@ def _expand(pattern: str, base: Path) -> list[Path]:
     return [path for path in root.glob(str(full.relative_to(root))) if path.is_file()]
 
 
-def documents(path: Path, text_column: str = "text") -> Iterator[bytes]:
-    """The documents of one file: the rows of a parquet file, or pieces of a text file cut at line ends."""
-    if path.suffix == ".parquet":
-        yield from parquet_rows(path, text_column)
-        return
+def pieces(path: Path, piece_bytes: int) -> Iterator[bytes]:
+    """A text file in pieces of about `piece_bytes`, cut at line ends; within a line that is longer than that."""
     piece: list[bytes] = []
     size = 0
     with path.open("rb") as file:
-        while line := file.readline(PIECE_BYTES):
+        while line := file.readline(piece_bytes):
             piece.append(line)
             size += len(line)
-            if size >= PIECE_BYTES:
+            if size >= piece_bytes:
                 yield _clean(b"".join(piece))
                 piece, size = [], 0
     if piece:

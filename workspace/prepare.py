@@ -14,7 +14,7 @@ import socket
 import sys
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -35,7 +35,6 @@ class Arena:
     sequence_len: int  # tokens in a window at scoring; the exported graph has shape (score_batch, sequence_len)
     score_batch: int
     dtype: str
-    train_tokens: int
     device: str  # "cpu" or "cuda:N"
     seed: int
     budget_s: float
@@ -64,7 +63,7 @@ class Arena:
 class Clock:
     """The time budget of a run, and what it trains on."""
 
-    tokens: npt.NDArray[np.unsignedinteger[Any]]  # (train_tokens,) memory-mapped, read-only
+    tokens: npt.NDArray[np.unsignedinteger[Any]]  # one-dimensional, memory-mapped, read-only
     budget_s: float
     started: float  # monotonic
     progress: Path
@@ -107,7 +106,6 @@ def arena(environ: Mapping[str, str] = os.environ) -> Arena:
         sequence_len=facts["sequence_len"],
         score_batch=facts["score_batch"],
         dtype=facts["dtype"],
-        train_tokens=facts["train"]["tokens"],
         device=device,
         seed=int(environ.get("RALPH_SEED", "0")),
         budget_s=float(environ.get("RALPH_BUDGET_S") or hand_budget_s(device)),
@@ -129,19 +127,20 @@ def training(arena: Arena, environ: Mapping[str, str] = os.environ) -> Iterator[
     progress = arena.run_dir / "progress.jsonl"
     progress.write_text("")
     gun = socket.socket(fileno=int(environ["RALPH_GUN_FD"])) if "RALPH_GUN_FD" in environ else None
-    if gun is None:
-        if arena.data is None:
-            raise RuntimeError("RALPH_DATA is set but RALPH_GUN_FD is not: this arena needs gate = true")
-        record = json.loads(arena.data.read_text())
-        file, budget_s = (arena.data.parent / record["train"]["path"]).open("rb"), arena.budget_s
-    else:
-        file, budget_s = _wait_for_go(gun)
-    started = time.monotonic()
-    clock = Clock(tokens=_mapped(file, arena.dtype), budget_s=budget_s, started=started, progress=progress)
-    yield clock
-    if gun is not None:
-        gun.send(json.dumps({"stopped": {"steps": clock.steps, "train_s": clock.elapsed()}}).encode())
-        gun.close()
+    with gun or nullcontext():
+        file, budget_s = _wait_for_go(gun) if gun else _start_by_hand(arena)
+        started = time.monotonic()
+        clock = Clock(tokens=_mapped(file, arena.dtype), budget_s=budget_s, started=started, progress=progress)
+        yield clock
+        if gun:
+            gun.send(json.dumps({"stopped": {"steps": clock.steps, "train_s": clock.elapsed()}}).encode())
+
+
+def _start_by_hand(arena: Arena) -> tuple[BinaryIO, float]:
+    if arena.data is None:
+        raise RuntimeError("RALPH_DATA is set but RALPH_GUN_FD is not: this arena needs gate = true")
+    record = json.loads(arena.data.read_text())
+    return (arena.data.parent / record["train"]["path"]).open("rb"), arena.budget_s
 
 
 def _wait_for_go(gun: socket.socket) -> tuple[BinaryIO, float]:

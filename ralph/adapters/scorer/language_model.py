@@ -23,8 +23,7 @@ What is not:
 - A graph that looks one token ahead at a share p of the positions escapes with probability (1-p)**windows. It gains
   p times the loss of a token, and every run draws other cuts.
 - A difference below TOLERANCE_NATS per token, worth less than 0.0002 bits per byte.
-- Other rows of the batch, if the validation text is a single batch.
-- Weights that remember the validation text. Keeping prepared data from a run is the sandbox's part, not the scorer's.
+- Other rows of the batch, if the validation text is a single batch. Weights that remember the validation text.
 """
 
 import argparse
@@ -32,7 +31,6 @@ import json
 import math
 import os
 import re
-import sys
 import time
 import zipfile
 from collections.abc import Callable, Mapping, Sequence
@@ -54,13 +52,13 @@ MEMBER = re.compile(
 )
 OPERATOR = re.compile(r"torch\.ops\.(aten|prims)\.([A-Za-z_]\w*)\.(\w+)")
 FORBIDDEN = re.compile(r"from_file|_?(new_)?empty\w*|_?resize\w*|set_?|record_stream|_print|_cudnn_init_dropout_state")
+BROKEN_RULES = frozenset({"forbidden", "signature", "nondeterministic", "not_causal"})  # the other kinds are crashes
 SKIPPED = "aten::_assert_tensor_metadata"  # says on which device a tensor was at export
 DTYPES = {
     1: torch.uint8, 2: torch.int8, 3: torch.int16, 4: torch.int32, 5: torch.int64, 6: torch.float16,
     7: torch.float32, 8: torch.float64, 10: torch.complex64, 11: torch.complex128, 12: torch.bool, 13: torch.bfloat16,
 }  # fmt: skip
 FORMATS = {1: torch.contiguous_format, 2: torch.channels_last, 3: torch.channels_last_3d, 4: torch.preserve_format}
-STRIDED = 7
 
 Graph = Mapping[str, Any]
 Values = dict[str, Any]
@@ -68,22 +66,16 @@ Model = Callable[[torch.Tensor], torch.Tensor]
 
 
 class Refused(Exception):  # noqa: N818 - a finding about the artifact, not an error of ours
-    """The artifact gets no score: `verdict` is crash or invalid, `kind` says which sort."""
+    """The artifact gets no score; `kind` says which sort of reason."""
 
-    def __init__(self, verdict: str, kind: str, reason: str) -> None:
+    def __init__(self, kind: str, reason: str) -> None:
         super().__init__(reason)
-        self.verdict = verdict
         self.kind = kind
 
 
 def refuse(kind: str, reason: str) -> NoReturn:
-    """The artifact breaks a rule."""
-    raise Refused("invalid", kind, reason)
-
-
-def broken(kind: str, reason: str) -> NoReturn:
-    """The artifact does not work."""
-    raise Refused("crash", kind, reason)
+    """End the scoring of this artifact."""
+    raise Refused(kind, reason)
 
 
 # ---- the archive: bytes and JSON, nothing that executes ----
@@ -92,7 +84,7 @@ def broken(kind: str, reason: str) -> NoReturn:
 def read_archive(path: Path, device: torch.device) -> "Program":
     """Read an artifact without running anything of it."""
     if not path.is_file():
-        broken("no_artifact", f"the run left no {path.name}; export the trained model before export_s is over")
+        refuse("no_artifact", f"the run left no {path.name}; export the trained model before export_s is over")
     try:
         with zipfile.ZipFile(path) as archive:
             members = _members(archive)
@@ -100,7 +92,7 @@ def read_archive(path: Path, device: torch.device) -> "Program":
             tensors = _tensors(archive, members, "weights", device) | _tensors(archive, members, "constants", device)
             return _program(program, tensors, device)
     except (zipfile.BadZipFile, LookupError, ValueError, TypeError, AttributeError, OSError, RuntimeError) as error:
-        broken("bad_artifact", f"{path.name} is no readable torch.export archive: {type(error).__name__}: {error}")
+        refuse("bad_artifact", f"{path.name} is no readable torch.export archive: {type(error).__name__}: {error}")
 
 
 def _members(archive: zipfile.ZipFile) -> dict[str, zipfile.ZipInfo]:
@@ -109,9 +101,7 @@ def _members(archive: zipfile.ZipFile) -> dict[str, zipfile.ZipInfo]:
     for info in archive.infolist():
         name = info.filename.partition("/")[2]
         if not MEMBER.fullmatch(name) or name in members or info.compress_type != zipfile.ZIP_STORED:
-            refuse(
-                "forbidden", f"the archive holds {info.filename!r}; torch.export.save of a plain model writes no such"
-            )
+            refuse("forbidden", f"the archive holds {info.filename!r}, which torch.export.save does not write")
         members[name] = info
     return members
 
@@ -164,7 +154,7 @@ class Program:
 
 def _program(program: Mapping[str, Any], tensors: Mapping[str, torch.Tensor], device: torch.device) -> Program:
     if (major := program["schema_version"]["major"]) != SCHEMA_MAJOR:
-        broken("bad_artifact", f"the export format is {major}.x and this scorer reads {SCHEMA_MAJOR}.x")
+        refuse("bad_artifact", f"the export format is {major}.x and this scorer reads {SCHEMA_MAJOR}.x")
     graph, signature = program["graph_module"]["graph"], program["graph_module"]["signature"]
     writes = _check(graph)
     state: dict[str, torch.Tensor] = {}
@@ -177,9 +167,7 @@ def _program(program: Mapping[str, Any], tensors: Mapping[str, torch.Tensor], de
             case "user_input":
                 inputs.append(body["arg"]["as_tensor"]["name"])
             case _:
-                refuse(
-                    "forbidden", f"the graph takes a {kind}; known are parameters, buffers, constants and the tokens"
-                )
+                refuse("forbidden", f"the graph takes a {kind}; known are tensors that were saved with it, and tokens")
     outputs = [_names(spec["user_output"]) if "user_output" in spec else [] for spec in signature["output_specs"]]
     if len(inputs) != 1 or len(outputs) != 1 or len(outputs[0]) != 1:
         refuse("signature", "the graph must take tokens and return logits, nothing more; it may not update its buffers")
@@ -201,8 +189,7 @@ def _check(graph: Graph) -> bool:
 
 def operator(target: str) -> Any:
     """The operator that a node names. Refuses what is not one of torch's own, and what reads what it was not given."""
-    found = OPERATOR.fullmatch(target)
-    if not found:
+    if not (found := OPERATOR.fullmatch(target)):
         refuse("forbidden", f"the graph uses {target}; only operators of torch.ops.aten and torch.ops.prims are run")
     namespace, name, overload = found.groups()
     if FORBIDDEN.fullmatch(name):
@@ -213,15 +200,10 @@ def operator(target: str) -> Any:
     return resolved
 
 
-def _autocast(settings: Sequence[Any]) -> AbstractContextManager[object]:
-    device_type, dtype, enabled, cache = settings
-    return torch.autocast(device_type, dtype=dtype, enabled=enabled, cache_enabled=bool(cache))
-
-
 # How `with torch.autocast(…)` and `with torch.no_grad()` look in a graph: settings, a subgraph, its operands.
 WRAPPERS: dict[str, Callable[[Sequence[Any]], AbstractContextManager[object]]] = {
-    "torch.ops.higher_order.wrap_with_autocast": _autocast,
-    "torch.ops.higher_order.wrap_with_set_grad_enabled": lambda _settings: nullcontext(),
+    "torch.ops.higher_order.wrap_with_autocast": lambda s: torch.autocast(s[0], dtype=s[1], enabled=s[2]),
+    "torch.ops.higher_order.wrap_with_set_grad_enabled": lambda _: nullcontext(),
 }
 
 
@@ -242,16 +224,13 @@ def _call(node: Mapping[str, Any], values: Values, device: torch.device) -> Any:
     inputs = node["inputs"]
     if node["target"] in WRAPPERS:
         (at,) = (index for index, item in enumerate(inputs) if "as_graph" in item["arg"])
-        settings, operands = (
-            [_value(i["arg"], values, device) for i in part] for part in (inputs[:at], inputs[at + 1 :])
-        )
         inner = inputs[at]["arg"]["as_graph"]["graph"]
-        local: Values = dict(zip(_names(inner["inputs"]), operands, strict=True))
-        with WRAPPERS[node["target"]](settings):
+        given = [_value(item["arg"], values, device) for item in (*inputs[:at], *inputs[at + 1 :])]
+        local: Values = dict(zip(_names(inner["inputs"]), given[at:], strict=True))
+        with WRAPPERS[node["target"]](given[:at]):
             _run(inner, local, device)
         return [local[name] for name in _names(inner["outputs"])]
-    called = operator(node["target"])
-    if called._schema.name == SKIPPED:
+    if (called := operator(node["target"]))._schema.name == SKIPPED:
         return None
     positional = [_value(item["arg"], values, device) for item in inputs if item.get("kind", 1) == 1]
     named = {item["name"]: _value(item["arg"], values, device) for item in inputs if item.get("kind", 1) != 1}
@@ -289,7 +268,7 @@ def _value(argument: Mapping[str, Any], values: Values, device: torch.device) ->
             return DTYPES[value]
         case "as_memory_format":
             return FORMATS[value]
-        case "as_layout" if value == STRIDED:
+        case "as_layout" if value == 7:  # the only one of dense tensors
             return torch.strided
         case "as_device":
             return device  # that of the scorer, wherever the graph was exported
@@ -301,13 +280,12 @@ def _value(argument: Mapping[str, Any], values: Values, device: torch.device) ->
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Windows:
-    """Validation text; tensors are (batches, score_batch, sequence_len) int64, `counts` is 1 where a target counts."""
+    """Validation text; tensors are (batches, score_batch, sequence_len) int64, raw_bytes those of the targets."""
 
     inputs: torch.Tensor
     targets: torch.Tensor
-    counts: torch.Tensor
+    raw_bytes: torch.Tensor
     windows: int  # without padding
-    bytes: int
     vocab: int
 
 
@@ -324,9 +302,8 @@ def read_windows(data: Path) -> Windows:
     return Windows(
         inputs=inputs.view(-1, batch, length),
         targets=targets.view(-1, batch, length),
-        counts=(raw_bytes > 0).long().view(-1, batch, length),
+        raw_bytes=raw_bytes.view(-1, batch, length),
         windows=windows,
-        bytes=int(raw_bytes.sum()),
         vocab=facts["vocab_size"],
     )
 
@@ -336,12 +313,12 @@ def losses(model: Model, inputs: torch.Tensor, targets: torch.Tensor, vocab: int
     try:
         logits = model(inputs)
     except torch.OutOfMemoryError as error:
-        broken("out_of_memory", f"the graph does not fit on the device: {error}")
+        refuse("out_of_memory", f"the graph does not fit on the device: {error}")
     except (RuntimeError, LookupError, TypeError, ValueError) as error:
-        broken("graph_failed", f"the graph fails on validation tokens: {type(error).__name__}: {error}")
+        refuse("graph_failed", f"the graph fails on validation tokens: {type(error).__name__}: {error}")
     wanted = (*inputs.shape, vocab)
     if tuple(logits.shape) != wanted or not logits.is_floating_point():
-        broken("shape", f"the graph returns {logits.dtype} of shape {tuple(logits.shape)}; wanted: float, {wanted}")
+        refuse("shape", f"the graph returns {logits.dtype} of shape {tuple(logits.shape)}; wanted: float, {wanted}")
     logits = logits.float()
     return (logits.logsumexp(-1) - logits.gather(-1, targets.unsqueeze(-1)).squeeze(-1)).cpu()
 
@@ -355,24 +332,18 @@ def score(model: Model, text: Windows, device: torch.device, seed: int) -> dict[
         return losses(model, inputs.to(device), targets.to(device), text.vocab)
 
     scored = torch.stack([evaluate(*batch) for batch in zip(text.inputs, text.targets, strict=True)])
-    counted = text.counts.bool()
+    counted, raw_bytes = text.raw_bytes > 0, int(text.raw_bytes.sum())
     tokens, bad = int(counted.sum()), int((~scored[counted].isfinite()).sum())
     if bad:
-        broken("nan", f"the losses of {bad} of {tokens} tokens are not finite: NaN or infinite logits")
+        refuse("nan", f"the losses of {bad} of {tokens} tokens are not finite: NaN or infinite logits")
     drift = float((evaluate(text.inputs[0], text.targets[0]) - scored[0])[counted[0]].abs().max())
     if not drift <= TOLERANCE_NATS:
         refuse("nondeterministic", f"the same tokens gave losses {drift:.2g} nats apart; export with model.eval()")
     difference = _prove_causality(evaluate, text, scored, seed)
-    nats = float(scored[counted].double().sum())
-    metrics = {
-        "tokens": tokens,
-        "bytes": text.bytes,
-        "nats_per_token": nats / tokens,
-        "causality_windows": text.windows,
-        "causality_difference": difference,
-        "seconds": round(time.monotonic() - started, 3),
-    }
-    return {"ok": True, "score": nats / math.log(2) / text.bytes, "se": None, "metrics": metrics}
+    nats, took_s = float(scored[counted].double().sum()), round(time.monotonic() - started, 3)
+    metrics: dict[str, float] = {"tokens": tokens, "bytes": raw_bytes, "nats_per_token": nats / tokens}
+    metrics |= {"causality_windows": text.windows, "causality_difference": difference, "seconds": took_s}
+    return {"ok": True, "score": nats / math.log(2) / raw_bytes, "se": None, "metrics": metrics}
 
 
 def _prove_causality(
@@ -383,7 +354,7 @@ def _prove_causality(
     batches, rows, length = text.inputs.shape
     company = torch.stack([torch.randperm(batches, generator=draw) for _ in range(rows)], dim=1)
     slots, position = torch.arange(rows).expand(batches, rows), torch.arange(length)
-    inputs, targets, before, real = (t[company, slots] for t in (text.inputs, text.targets, scored, text.counts))
+    inputs, targets, before, real = (t[company, slots] for t in (text.inputs, text.targets, scored, text.raw_bytes > 0))
     cuts = torch.randint(length, (batches, rows, 1), generator=draw)
     # one row in eight is kept whole: its last position could only learn its target from the company
     cuts[torch.rand(cuts.shape, generator=draw) < 1 / 8] = length - 1
@@ -392,14 +363,11 @@ def _prove_causality(
     donors = torch.where((position == cuts + 1) & (donors == inputs), (donors + 1) % text.vocab, donors)
     futures = torch.where(position > cuts, donors, inputs)
     differences = torch.stack([evaluate(*batch) for batch in zip(futures, targets, strict=True)]).sub(before).abs()
-    differences = differences.nan_to_num(nan=math.inf).where((position <= cuts) & real.bool(), 0.0)
-    worst, failed = float(differences.max()), int((differences > TOLERANCE_NATS).any(-1).sum())
-    if failed:
-        refuse(
-            "not_causal",
-            f"other tokens after a position changed the losses up to it, by as much as {worst:.2g} nats, in {failed} of "
-            f"{text.windows} windows: the graph looks ahead, or at other rows of the batch",
-        )
+    differences = differences.nan_to_num(nan=math.inf).where((position <= cuts) & real, 0.0)
+    worst = float(differences.max())
+    if failed := int((differences > TOLERANCE_NATS).any(-1).sum()):
+        what = f"changed the losses up to it by up to {worst:.2g} nats in {failed} of {text.windows} windows"
+        refuse("not_causal", f"other tokens after a position {what}: the graph looks ahead, or at other rows")
     return worst
 
 
@@ -416,7 +384,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         answer = score(read_archive(chosen.artifact, chosen.device), text, chosen.device, chosen.seed)
     except Refused as finding:
-        answer = {"ok": False, "verdict": finding.verdict, "kind": finding.kind, "reason": str(finding)}
+        verdict = "invalid" if finding.kind in BROKEN_RULES else "crash"
+        answer = {"ok": False, "verdict": verdict, "kind": finding.kind, "reason": str(finding)}
     temporary = chosen.out.with_name(f".{chosen.out.name}.partial")
     with temporary.open("w") as file:
         file.write(json.dumps(answer, indent=1) + "\n")
@@ -428,4 +397,4 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    raise SystemExit(main())
