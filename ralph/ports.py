@@ -285,7 +285,7 @@ def _nowhere(point: str) -> None:
 class World:
     """All ports together, chosen once by the front. `reach` is told each named point of the loop, for crash drills.
 
-    The picture is drawn at most every `picture_every_s` seconds, since its process disturbs runs on a CPU; while nothing
+    The picture is drawn at most every `picture_every_s` seconds, since that disturbs runs on a CPU; while nothing
     happens progress.md is written every `report_every_s`, so that it says how far a run has come.
     """
 

@@ -129,7 +129,7 @@ def relieved(steps: Steps) -> list[Any]:
     return [each for n, step in enumerate(steps) for each in (step, edit("WIDTH", 20 + n))]
 
 
-MISBEHAVIOURS = {
+MISBEHAVIOURS: dict[str, tuple[dict[str, object], str]] = {
     "edits prepare.py": ({"write": {"prepare.py": "FIXED = False\n"}}, "changed 'prepare.py'"),
     "edits arena.toml": ({"write": {"arena.toml": ""}}, "changed 'arena.toml'"),
     "deletes files": ({"delete": ["program.md"]}, "changed 'program.md'"),

@@ -2,8 +2,6 @@
 
 from dataclasses import dataclass, field
 
-from ralph.core.brief import Options
-
 from ralph.adapters.scripted.lab import (
     Lab,
     LabAgents,
@@ -16,6 +14,7 @@ from ralph.adapters.scripted.lab import (
 )
 from ralph.adapters.scripted.papers import ScriptedPapers
 from ralph.core.actions import End
+from ralph.core.brief import Options
 from ralph.core.decision import KeepRule
 from ralph.core.step import Limits, Rules
 from ralph.events import CampaignOpened
