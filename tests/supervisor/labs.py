@@ -1,6 +1,6 @@
 """A supervisor in a laboratory."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from ralph.adapters.scripted.lab import (
     Lab,
@@ -22,6 +22,8 @@ from ralph.model import ArenaRecord, Direction, ScoreMode
 from ralph.ports import World
 from ralph.supervisor.loop import Supervisor
 
+BRIEF_TOKENS = 8_000
+
 
 @dataclass(kw_only=True)
 class Bench:
@@ -36,10 +38,8 @@ class Bench:
 
     def run(self, experiments: int) -> End:
         """A supervisor from its start to its end."""
-        from dataclasses import replace
-
         rules = replace(self.rules, limits=Limits(experiments=experiments))
-        self.supervisor = Supervisor(self.world, rules, Options(limit_tokens=8_000))
+        self.supervisor = Supervisor(self.world, rules, Options(limit_tokens=BRIEF_TOKENS))
         return self.supervisor.run(OPENING)
 
 
