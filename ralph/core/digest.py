@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 
-from ralph.core.figures import estimate, figures_of
+from ralph.core.figures import Figures, estimate, figures_of
 from ralph.core.findings import dead_ends, failures, near_misses, recent, untried
 from ralph.core.fold import State
 from ralph.core.wording import counted, ids, plain
@@ -55,7 +55,10 @@ def lists(state: State) -> Iterator[tuple[str, str, float]]:
 
 def verdict_line(state: State, e: Experiment) -> str:
     """One experiment on one line."""
-    show = figures_of(state)
+    return _line(figures_of(state), e)
+
+
+def _line(show: Figures, e: Experiment) -> str:
     score = f" {show.score(e.score)}" if e.score is not None else ""
     delta = (
         f" ({show.delta(e.delta)}{f' {show.error(e.delta_se)}' if e.delta_se else ''})" if e.delta is not None else ""
@@ -66,7 +69,8 @@ def verdict_line(state: State, e: Experiment) -> str:
 
 
 def _verdicts(state: State, experiments: list[Experiment]) -> str:
-    return "\n".join(verdict_line(state, e) for e in experiments)
+    show = figures_of(state)
+    return "\n".join(_line(show, e) for e in experiments)
 
 
 def _tails(last: list[Experiment]) -> str:

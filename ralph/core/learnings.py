@@ -10,6 +10,7 @@ import re
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import lru_cache
 
 from ralph.core.text import one_line
 from ralph.model import Learning
@@ -76,6 +77,7 @@ def parse(text: str) -> Page:
     return Page(human=tuple(human), learnings=tuple(ours))
 
 
+@lru_cache(maxsize=8192)  # the same page is read for every brief
 def read_line(line: str) -> LearntLine | None:
     """One line in our form, or None. A line of ours that a human added words to is the human's."""
     match = _OURS.fullmatch(line)

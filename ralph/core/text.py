@@ -1,9 +1,12 @@
 """Text from agents, runs and humans, made fit to stand in a file of ours: one line, bounded, quoted as data."""
 
 import re
+from functools import lru_cache
 
 from ralph.core.wording import plain
 
+_PIECE = re.compile(r"\w+|[^\w\s]")
+_FILE = 2_000  # characters from which a text is worth remembering
 _NOTE_TOKENS = 16  # the line that says what was left out
 _LONG_LINE = 1_000  # characters; a longer line is cut before whole lines are left out
 
@@ -60,8 +63,15 @@ def tokens(text: str) -> int:
     >>> tokens("((((((((")
     11
     """
-    pieces = len(re.findall(r"\w+|[^\w\s]", text))
+    return _tokens_of_file(text) if len(text) > _FILE else _tokens(text)
+
+
+def _tokens(text: str) -> int:
+    pieces = len(_PIECE.findall(text))
     return max(-(-len(text.encode("utf-8", "surrogatepass")) // 3), -(-pieces * 13 // 10))
+
+
+_tokens_of_file = lru_cache(maxsize=32)(_tokens)  # program and files are the same in most briefs
 
 
 def head(text: str, limit_tokens: int) -> str:
