@@ -32,7 +32,7 @@ class Options:
     corpus: str = "stdlib"  # stdlib, files or climbmix
     vocab_size: int = 2048  # tokens, the separator included
     sequence_len: int = 256  # tokens in a window at scoring
-    score_batch: int = 16  # windows in a batch at scoring
+    score_batch: int = 8  # windows in a batch at scoring
     val_bytes: int = 300_000  # bytes of text held out for the score
     tokenizer_bytes: int = 50_000_000  # bytes of training text from which the tokenizer is learnt
     paths: tuple[str, ...] = ()  # files: folders, globs or paths, relative to arena.toml
