@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from ralph.adapters.environment import scrubbed
-from ralph.adapters.git import remove_tree
+from ralph.adapters.files import remove_tree
 from ralph.adapters.process import Child, Command, Exit, ExitReason, reap_leftovers, recorded_exit, spawn
 from ralph.adapters.sandbox import Policy, SandboxLevel, wrap
 

@@ -5,7 +5,6 @@ Candidates are examined with an index of our own against the repository's object
 """
 
 import ast
-import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -14,6 +13,7 @@ from git import Repo as PyRepo
 from git.exc import GitCommandError
 from git.exc import GitError as PyGitError
 
+from ralph.adapters.files import remove_tree
 from ralph.core.constants import changed_constants, constants_of
 from ralph.errors import ConfigError, GitError, MovedBranchError, RefusedError
 from ralph.model import Change
@@ -353,18 +353,3 @@ def _refuse_unparsable(file: str, text: str) -> None:
     except (SyntaxError, ValueError) as error:
         line = getattr(error, "lineno", None)
         raise RefusedError(f"{file} does not parse{f' (line {line})' if line else ''}: {error}") from None
-
-
-def remove_tree(path: Path) -> None:
-    """Remove a folder even where somebody took away the permission to write in it."""
-
-    def retry(_function: object, name: str, _error: object) -> None:
-        Path(name).parent.chmod(0o700)
-        target = Path(name)
-        if target.is_dir() and not target.is_symlink():
-            target.chmod(0o700)
-            shutil.rmtree(target, ignore_errors=True)
-        else:
-            target.unlink(missing_ok=True)
-
-    shutil.rmtree(path, onerror=retry)

@@ -78,6 +78,10 @@ class FilePapers:
         if line not in present:
             append_line(self._layout.results, line)
 
+    def has_tables(self) -> bool:
+        """Whether both tables are there; where one is not, `rebuild` makes them from the ledger."""
+        return self._layout.history.exists() and self._layout.results.exists()
+
     def rebuild(self, rows: Iterable[Mapping[str, object]], lines: Iterable[str]) -> None:
         """Write both tables anew, for a folder that lost them: all verdicts, oldest first."""
         write_atomic(self._layout.history, "".join(_json(row) + "\n" for row in rows))

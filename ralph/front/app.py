@@ -30,10 +30,12 @@ from ralph.core.brief import Options
 from ralph.core.decision import KeepRule
 from ralph.core.fold import State, fold
 from ralph.core.step import Limits, Rules
+from ralph.core.views import history_row, results_line
 from ralph.errors import ConfigError
 from ralph.front import campaign
 from ralph.front.watcher import TerminalWatcher
 from ralph.layout import Layout
+from ralph.model import Phase
 from ralph.ports import World
 from ralph.supervisor.loop import Supervisor
 
@@ -90,6 +92,11 @@ def _locked_loop(layout: Layout, wishes: Wishes) -> End:
     seal.make(arena.sealed)
     with SystemControl(layout) as control, FilePapers(layout, config.arena.program, config.arena.metric) as papers:
         ledger = FileLedger(layout.ledger, clock.utc)
+        if ledger.torn:
+            papers.log(f"cut {len(ledger.torn)} bytes of a line that was being written when its writer died")
+        if not papers.has_tables():
+            over = [e.id for e in state.experiments.values() if e.phase is Phase.DONE]
+            papers.rebuild([history_row(state, id_) for id_ in over], [results_line(state, id_) for id_ in over])
         world = World(
             clock=clock,
             ledger=ledger,
