@@ -23,17 +23,17 @@ LANE_PHASES = frozenset({Phase.RUN, Phase.SCORE})
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Limits:
-    """When to stop by itself; 0 and None mean no limit."""
+    """When to stop by itself; None, and 0 for the durations, mean no limit. 0 experiments are the baseline alone."""
 
-    experiments: int = 0
+    experiments: int | None = None
     hours: float = 0.0
     until: datetime | None = None
     device_hours: float = 0.0
 
     def reached(self, state: State, now: datetime) -> str:
         """The limit that is reached, in words; empty when none is."""
-        if self.experiments and state.begun - state.counts[Verdict.VOID] >= self.experiments:
-            return f"{self.experiments} experiments are done"
+        if self.experiments is not None and state.begun - state.counts[Verdict.VOID] >= self.experiments:
+            return f"{self.experiments} experiments are done" if self.experiments else "the baseline is measured"
         if self.hours and state.session_started and now - state.session_started >= timedelta(hours=self.hours):
             return f"{self.hours:g} hours are over"
         if self.until and now >= self.until:

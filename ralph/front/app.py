@@ -146,7 +146,7 @@ def rules_of(config: Config, wishes: Wishes, now: datetime) -> Rules:
         repairs=config.agent.repairs,
         mix=config.agent.mix or {config.agent.use: 1.0},
         limits=Limits(
-            experiments=int(wish(wishes.max_experiments, budget.experiments)),
+            experiments=wishes.max_experiments if wishes.max_experiments is not None else budget.experiments or None,
             hours=wish(wishes.hours, budget.hours),
             until=next_time(until, now) if until else None,
             device_hours=wish(wishes.device_hours, budget.device_hours),

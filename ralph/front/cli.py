@@ -72,7 +72,9 @@ def print_json(data: object) -> None:
 
 
 @main.command()
-@click.option("--max-experiments", type=click.IntRange(min=0), help="Stop when the campaign has this many experiments.")
+@click.option(
+    "--max-experiments", type=click.IntRange(min=0), help="Stop when the campaign has this many; 0: baseline only."
+)
 @click.option("--hours", type=click.FloatRange(min=0), help="Stop after this many hours.")
 @click.option("--until", metavar="HH:MM", help="Stop at this hour.")
 @click.option(

@@ -1,0 +1,28 @@
+"""Run every benchmark that this machine can: `python -m benchmarks`, or `python -m benchmarks NAME …`.
+
+default_arena needs two quiet cores for half an hour and cuda_check a CUDA device; both run only when they are named.
+"""
+
+import subprocess
+import sys
+
+EVERYWHERE = ("keep_rule", "tuner")
+BY_NAME = ("default_arena", "cuda_check")
+
+
+def main(names: list[str]) -> int:
+    """Run them one after another; the status of the first that fails."""
+    unknown = [name for name in names if name not in (*EVERYWHERE, *BY_NAME)]
+    if unknown:
+        print(f"no benchmark {', '.join(unknown)}; there are {', '.join((*EVERYWHERE, *BY_NAME))}", file=sys.stderr)
+        return 2
+    for name in names or EVERYWHERE:
+        print(f"\n== {name}", flush=True)
+        status = subprocess.run([sys.executable, "-m", f"benchmarks.{name}"], check=False).returncode
+        if status:
+            return status
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
