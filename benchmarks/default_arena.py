@@ -2,9 +2,9 @@
 
     python -m benchmarks.default_arena [--experiments 30] [--folder CHECKOUT] [--json PATH]
 
-Clones this repository into a temporary folder (or goes on in a checkout), lets `ralph loop` work there, then measures the incumbent once more as
-the baseline of a campaign of its own, under seeds that took no part in its selection. Prints baseline, incumbent and
-re-measured incumbent with the number of their runs, the verdicts, and where the time went.
+Clones this repository into a temporary folder (or goes on in a checkout), lets `ralph loop` work there, then measures
+the incumbent once more as the baseline of a campaign of its own, under seeds that took no part in its selection. Prints
+baseline, incumbent and re-measured incumbent with the number of their runs, the verdicts, and where the time went.
 """
 
 import argparse
