@@ -167,6 +167,10 @@ class Repo(Protocol):
         """What the worktree changes against `base`. Raises RefusedError naming the rule that it breaks."""
         ...
 
+    def twin(self, campaign: str, tree: str, but: int) -> int | None:
+        """The experiment other than `but` whose candidate has this very tree, if there is one."""
+        ...
+
     def pin(self, ref: str, commit: str) -> None:
         """Point `ref` at `commit`."""
         ...

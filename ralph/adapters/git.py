@@ -223,6 +223,13 @@ class GitRepo:
         self._git("update-ref", "-m", "ralph: pin", ref, sha)
         return sha
 
+    def twin(self, campaign: str, tree: str, but: int) -> int | None:
+        """The first experiment other than `but` that was pinned with this very tree."""
+        out = self._git("for-each-ref", "--format=%(refname) %(tree)", f"refs/ralph/{campaign}/experiments/")
+        rows = (line.rsplit(" ", 1) for line in out.splitlines())
+        ids = sorted(int(ref.rpartition("/")[2]) for ref, known in rows if known == tree)
+        return next((id_ for id_ in ids if id_ != but), None)
+
     def pin(self, ref: str, commit: str) -> None:
         """Point `ref` at `commit`."""
         self._git("update-ref", "-m", "ralph: pin", ref, commit)

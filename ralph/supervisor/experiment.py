@@ -12,7 +12,7 @@ from ralph.core.actions import Brief, Commit, Measure, Propose, Score, Settle
 from ralph.core.fold import State
 from ralph.errors import RefusedError
 from ralph.events import AgentEnded, Briefed, Committed, Event, Refused, RunEnded, Scored, Settled
-from ralph.model import Experiment, Verdict
+from ralph.model import Change, Experiment, Verdict
 from ralph.ports import AgentOrder, Job, RunOrder, ScoreOrder, World
 
 Effect = Brief | Propose | Commit | Measure | Score | Settle
@@ -120,6 +120,7 @@ class Experiments:
             if broken := world.scorer.broken_seal():
                 raise RefusedError(broken)
             change = world.repo.examine(order.tree, e.base)
+            self._refuse_known(change, e)
         except RefusedError as error:
             self._record(Refused(id=e.id, attempt=e.attempt, reason=str(error)))
             world.repo.discard(order.tree)
@@ -141,6 +142,13 @@ class Experiments:
         )
         world.repo.discard(order.tree)
         world.reach("committed")
+
+    def _refuse_known(self, change: Change, e: Experiment) -> None:
+        """No device time for what was tried already; the answer is on record."""
+        twin = self._world.repo.twin(self._state.campaign, change.tree, but=e.id)
+        if twin is not None and (known := self._state.experiments.get(twin)) is not None:
+            said = f"{known.verdict}: {known.reason}" if known.verdict else "not judged yet"
+            raise RefusedError(f"the same files as experiment #{twin}, which was {said}")
 
     def _ref(self, id: int) -> str:  # noqa: A002 - the word of the ledger
         return f"refs/ralph/{self._state.campaign}/experiments/{id}"

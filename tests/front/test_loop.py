@@ -271,6 +271,15 @@ def test_uncommitted_changes_of_the_arena_are_named_before_a_campaign_begins(hos
     assert "not committed: train.py" in done.err
 
 
+def test_a_change_that_was_tried_already_costs_no_device_time(hostile: Path) -> None:
+    arena = toy_arena(hostile, [edit("WIDTH", 4), edit("WIDTH", 16), edit("WIDTH", 4), edit("WIDTH", 8)])
+    assert arena.loop(4).status == 0
+    assert [verdicts(arena)[n] for n in (1, 2)] == [Verdict.DISCARD, Verdict.KEEP]
+    assert "the same files as experiment #1, which was discard" in reasons(arena)[3]
+    assert "the same files as experiment #0, which was keep: baseline" in reasons(arena)[4]
+    assert not [e for e in arena.events() if isinstance(e, RunEnded) and e.id in (3, 4)]
+
+
 def test_two_runs_of_the_same_script_tell_the_same_story(tmp_path: Path) -> None:
     first, second = (toy_arena(tmp_path / name, TWENTY[:4]) for name in ("a", "b"))
     assert first.loop(4).status == second.loop(4).status == 0

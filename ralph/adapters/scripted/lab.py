@@ -229,6 +229,11 @@ class LabRepo:
             tree=name, files=("train.py",), lines_added=added, lines_removed=removed, constants=plan.constants
         )
 
+    def twin(self, campaign: str, tree: str, but: int) -> int | None:
+        """Every plan is an idea of its own."""
+        del campaign, tree, but
+        return None
+
     def pin(self, ref: str, commit: str) -> None:
         """Remember a ref."""
         self.refs[ref] = commit
