@@ -1,0 +1,65 @@
+"""The pages are held to the truth: links, the tree, the commands and the words."""
+
+import re
+import subprocess
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+from ralph.front.cli import GROUPS, main
+from ralph.front.init import TOML
+
+ROOT = Path(__file__).resolve().parent.parent
+PAGES = [ROOT / "README.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").rglob("*.md"))]
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda p: p.relative_to(ROOT).as_posix())
+def test_every_link_to_a_file_leads_somewhere(page: Path) -> None:
+    targets = re.findall(r"\]\(([^)#]+)[^)]*\)", page.read_text(encoding="utf-8"))
+    local = [t for t in targets if "://" not in t]
+    assert [t for t in local if not (page.parent / t).exists()] == []
+
+
+def test_the_readmes_tree_is_the_tree() -> None:
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    tree = text.split("## The tree")[1].split("##")[0]
+    names = re.findall(r"^    ([A-Za-z.]+/?)  ", tree, re.MULTILINE)
+    assert names
+    assert [name for name in names if not (ROOT / name).exists()] == []
+
+
+def test_every_command_that_the_readme_shows_exists() -> None:
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    shown = set(re.findall(r"^    (?:\.venv/bin/)?ralph ([a-z]+)", text, re.MULTILINE))
+    assert {"status", "log", "show", "note", "adopt", "check", "init", "loop"} <= shown
+    assert shown <= set(main.commands)
+
+
+def test_help_names_every_command_in_its_group() -> None:
+    out = CliRunner().invoke(main, ["--help"]).output
+    grouped = [name for names in GROUPS.values() for name in names]
+    assert sorted(grouped) == sorted(main.commands)
+    assert [name for name in grouped if f"\n  {name} " not in out] == []
+
+
+def test_every_make_target_that_the_pages_name_exists() -> None:
+    makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
+    named = {t for page in PAGES for t in re.findall(r"`?make ([a-z]+)`?", page.read_text(encoding="utf-8"))}
+    targets = set(re.findall(r"^([a-z]+):", makefile, re.MULTILINE))
+    assert {t for t in named if t in ("loop", "test", "check", "bench", "clean")} <= targets
+
+
+def test_no_file_is_a_room_too_large_to_live_in() -> None:
+    names = subprocess.run(
+        ["git", "ls-files", "*.py"], cwd=ROOT, capture_output=True, text=True, check=True
+    ).stdout.split()
+    sizes = {name: len((ROOT / name).read_text(encoding="utf-8").splitlines()) for name in names}
+    assert {name: size for name, size in sizes.items() if size >= 600} == {}
+    assert [name for name in names if "utils" in Path(name).stem] == []
+
+
+def test_what_init_writes_uses_known_keys_only() -> None:
+    keys = set(re.findall(r"^([a-z_]+) =", TOML, re.MULTILINE))
+    page = (ROOT / "docs" / "configuration.md").read_text(encoding="utf-8")
+    assert [key for key in keys if f".{key}`" not in page] == []
