@@ -34,17 +34,17 @@ NEWTON_STEPS = 5  # iterations: orthogonalisation in Muon
 
 # CPU: two cores for half a minute
 CPU_DEPTH = 2  # layers
-CPU_WIDTH = 128  # channels
+CPU_WIDTH = 96  # channels
 CPU_HEAD_DIM = 32  # channels per head
 CPU_MLP_RATIO = 4  # hidden channels of the MLP per channel
 CPU_WINDOW = 256  # tokens: length of a training window; positions up to the scorer's length are extrapolated
 CPU_SOFTCAP = 0.0  # logits: tanh bound, 0 for none: costs a fifth of a step here
 CPU_BATCH = 4  # windows per step
 CPU_DEVICE_BATCH = 4  # windows per forward pass: 1024 tokens keep the logits in the cache
-CPU_MATRIX_LR = 0.04  # Muon: matrices in the layers
+CPU_MATRIX_LR = 0.025  # Muon: matrices in the layers
 CPU_EMBEDDING_LR = 0.3  # Adam: token embeddings
 CPU_VALUE_LR = 0.3  # Adam: value embeddings
-CPU_HEAD_LR = 0.012  # Adam: output matrix
+CPU_HEAD_LR = 0.03  # Adam: output matrix
 CPU_SCALAR_LR = 0.02  # Adam: per-layer scalars
 CPU_WEIGHT_DECAY = 0.0  # Muon: decoupled, falls to 0 with the budget
 CPU_WARMUP = 0.02  # share of the budget: learning rate rises from 0
