@@ -3,6 +3,7 @@
 The only place that turns errors into events, and the only `except Exception` of the package.
 """
 
+import contextlib
 import math
 import traceback
 from datetime import timedelta
@@ -57,8 +58,9 @@ class Supervisor:
             reason = f"a bug in ralph: {type(error).__name__}: {error}. The traceback is in state/ralph.log"
             ending = End(status=ExitStatus.BUG, reason=reason)
         self._stop_jobs(ending.reason)
-        self._record(SupervisorStopped(status=ending.status, reason=ending.reason))
-        self._report()
+        with contextlib.suppress(OSError):  # a full disk must not turn the reason, which the front prints, into a bug
+            self._record(SupervisorStopped(status=ending.status, reason=ending.reason))
+            self._report()
         if math.isfinite(self._world.picture_every_s):
             self._draw(1.0)
         return ending
