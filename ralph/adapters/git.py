@@ -184,7 +184,7 @@ class GitRepo:
             raise RefusedError("the agent committed or moved HEAD by itself; edit the files and leave git to ralph")
         self._git("read-tree", base, tree=path)
         try:
-            self._git("add", "--all", "--", ":(top)", f":(top,exclude){self.inside('.ralph')}", tree=path)
+            self._git("-c", f"core.excludesFile={self._own_folder()}", "add", "--all", "--", ":(top)", tree=path)
         except GitError as error:
             raise RefusedError(f"the worktree cannot be read: {error}") from None
         tree = self._git("write-tree", tree=path)
@@ -201,6 +201,12 @@ class GitRepo:
             lines_removed=removed,
             constants=changed_constants(constants_of(before), constants_of(after)),
         )
+
+    def _own_folder(self) -> Path:
+        """An ignore file that names the agent's own folder. A pathspec would not do: git refuses one that is ignored."""
+        file = self._trees / "own-folder.exclude"
+        file.write_text(f"/{self.inside('.ralph')}/\n")
+        return file
 
     def _check_rules(self, base: str, tree: str, files: Mapping[str, str]) -> None:
         if not files:

@@ -138,7 +138,12 @@ def test_what_an_agent_does_to_its_git_file_index_and_hooks_changes_nothing(repo
     assert not (tree / "hooked").exists()
 
 
-def test_the_agents_own_folder_is_not_part_of_the_change(repo: GitRepo) -> None:
+@pytest.mark.parametrize("ignored", [False, True])
+def test_the_agents_own_folder_is_not_part_of_the_change(repo: GitRepo, repository: Path, ignored: bool) -> None:
+    if ignored:
+        (repository / ".gitignore").write_text(".ralph/\n")
+        git(repository, "add", ".gitignore")
+        git(repository, "commit", "-qm", "ignore it")
     base = repo.head()
     tree = repo.checkout("1-agent", base)
     edit(tree)
