@@ -203,7 +203,7 @@ class GitRepo:
         )
 
     def _own_folder(self) -> Path:
-        """An ignore file that names the agent's own folder. A pathspec would not do: git refuses one that is ignored."""
+        """An ignore file that names the agent's own folder; git refuses a pathspec for a folder that is ignored."""
         file = self._trees / "own-folder.exclude"
         file.write_text(f"/{self.inside('.ralph')}/\n")
         return file
