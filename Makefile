@@ -34,14 +34,14 @@ loop: .venv/ready
 	@$(PY) -m ralph loop $(ARGS)
 
 test: .venv/ready
-	@$(PY) -m pytest -q -m 'not slow' $(ARGS)
+	@$(PY) -m pytest -q -n 2 -m 'not slow' $(ARGS)
 
 check: .venv/ready
 	@$(PY) -m ruff check .
 	@$(PY) -m ruff format --check .
 	@$(PY) -m mypy
 	@$(PY) -c 'from importlinter.cli import lint_imports_command; lint_imports_command()'
-	@$(PY) -m pytest -q $(ARGS)
+	@$(PY) -m pytest -q -n 2 $(ARGS)
 
 bench: .venv/ready
 	@$(PY) -m benchmarks $(ARGS)

@@ -1,6 +1,6 @@
 """The keep rule against "any decrease is a keep", by simulation with known truth and at equal device time.
 
-    python benchmarks/keep_rule.py [--campaigns 40] [--seed 0] [--json benchmarks/results/keep_rule.json]
+    python -m benchmarks.keep_rule [--campaigns 40] [--seed 0] [--json benchmarks/results/keep_rule.json]
 
 What is simulated. A campaign is a number of runs of equal length: 125 is the night of the record run, 400 about a day
 and a half. Its ideas come from a finite pool: the 124 effects of one joint guess at the truth behind the record run
@@ -42,8 +42,8 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
 import numpy as np
-from keep_rule_campaigns import Bench, Order, Outcome, Pool, Repeats, Strategy, any_decrease, judge, ours
 
+from benchmarks.keep_rule_campaigns import Bench, Order, Outcome, Pool, Repeats, Strategy, any_decrease, judge, ours
 from ralph.core.decision import Keep, KeepRule, baseline_runs
 
 EFFECTS = Path(__file__).parent / "data" / "record_run_effects.json"

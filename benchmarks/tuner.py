@@ -6,7 +6,7 @@ default arena (sigma 0.003). All methods face the same landscapes under the same
 worse is run up to three times and kept when it is better by 1.645 standard errors. What is reported is the *true* gain
 of the incumbent. The landscapes were made by the author of the tuner, in its own coordinates; real ones differ.
 
-    OPENBLAS_NUM_THREADS=1 python benchmarks/tuner.py [--landscapes 4] [--runs 60 200]
+    OPENBLAS_NUM_THREADS=1 python -m benchmarks.tuner [--landscapes 4] [--runs 60 200]
 """
 
 import argparse

@@ -5,13 +5,14 @@ import subprocess
 import sys
 from pathlib import Path
 
-PROGRAM = Path(__file__).parents[2] / "benchmarks" / "keep_rule.py"
+ROOT = Path(__file__).parents[2]
+PROGRAM = [sys.executable, "-m", "benchmarks.keep_rule"]
 
 
 def test_a_small_simulation_fills_all_three_tables_and_shows_fewer_false_keeps(tmp_path: Path) -> None:
     out = tmp_path / "keep rule.json"
-    command = [sys.executable, str(PROGRAM), "--campaigns", "4", "--tries", "10", "--json", str(out)]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=100, check=True)
+    command = [*PROGRAM, "--campaigns", "4", "--tries", "10", "--json", str(out)]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, timeout=100, check=True)
     assert "any decrease" in done.stdout
     tables = json.loads(out.read_text(encoding="utf-8"))
     assert set(tables) == {"settings", "compare", "sweep", "promise"}
@@ -25,6 +26,6 @@ def test_a_small_simulation_fills_all_three_tables_and_shows_fewer_false_keeps(t
 def test_two_simulations_with_one_seed_agree(tmp_path: Path) -> None:
     outs = [tmp_path / "one.json", tmp_path / "other.json"]
     for out in outs:
-        command = [sys.executable, str(PROGRAM), "--campaigns", "2", "--tries", "2", "--json", str(out)]
-        subprocess.run(command, capture_output=True, timeout=100, check=True)
+        command = [*PROGRAM, "--campaigns", "2", "--tries", "2", "--json", str(out)]
+        subprocess.run(command, capture_output=True, cwd=ROOT, timeout=100, check=True)
     assert outs[0].read_bytes() == outs[1].read_bytes()
