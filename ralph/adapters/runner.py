@@ -124,6 +124,8 @@ class LocalRunner:
         outcome, crash, reason = self._verdict(exit_, phases, log)
         report = _read_json(folder / OUT / "report.json")
         peak = report.get("peak_bytes")
+        gated_s = phases.setup_s + phases.train_s  # from the gun's start, a few milliseconds before the shim's clock
+        seconds = max(exit_.seconds, gated_s)
         return RunEnded(
             id=order.id,
             run=order.run,
@@ -133,8 +135,8 @@ class LocalRunner:
             tail=tail(log) if outcome is not Outcome.OK else "",
             setup_s=round(phases.setup_s, 3),
             train_s=round(phases.train_s, 3),
-            export_s=round(exit_.seconds - phases.setup_s - phases.train_s, 3) if phases.stopped else 0.0,
-            seconds=round(exit_.seconds, 3),
+            export_s=round(seconds - gated_s, 3) if phases.stopped else 0.0,
+            seconds=round(seconds, 3),
             peak_bytes=peak if isinstance(peak, int) and peak > 0 else exit_.peak_bytes,
             record={**phases.record, **{k: v for k, v in report.items() if k != "peak_bytes"}},
         )
