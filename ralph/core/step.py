@@ -33,7 +33,8 @@ class Limits:
     def reached(self, state: State, now: datetime) -> str:
         """The limit that is reached, in words; empty when none is."""
         if self.experiments is not None and state.begun - state.counts[Verdict.VOID] >= self.experiments:
-            return f"{self.experiments} experiments are done" if self.experiments else "the baseline is measured"
+            many = "1 experiment is" if self.experiments == 1 else f"{self.experiments} experiments are"
+            return f"{many} done" if self.experiments else "the baseline is measured"
         if self.hours and state.session_started and now - state.session_started >= timedelta(hours=self.hours):
             return f"{self.hours:g} hours are over"
         if self.until and now >= self.until:
