@@ -44,8 +44,9 @@ def test_an_overnight_campaign_leaves_a_page_and_a_brief_no_longer_than_a_short_
     assert short.run(200).status is ExitStatus.DONE
     assert long.run(2000).status is ExitStatus.DONE
     assert len(verdicts(long)) > 2000
-    assert len(long.papers.page) <= 1.1 * len(short.papers.page)
-    assert longest_brief(long) <= 1.1 * longest_brief(short)
+    # as long but for wider numbers: ids of four digits, spans of weeks
+    assert len(long.papers.page) <= 1.15 * len(short.papers.page)
+    assert longest_brief(long) <= 1.15 * longest_brief(short)
 
 
 def test_a_campaign_of_every_kind_of_idea_stays_within_its_limits() -> None:
