@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
+from ralph.core.learnings import parse
 from ralph.front.cli import GROUPS, main
 from ralph.front.init import TOML
 
@@ -63,3 +64,8 @@ def test_what_init_writes_uses_known_keys_only() -> None:
     keys = set(re.findall(r"^([a-z_]+) =", TOML, re.MULTILINE))
     page = (ROOT / "docs" / "configuration.md").read_text(encoding="utf-8")
     assert [key for key in keys if f".{key}`" not in page] == []
+
+
+def test_the_repositorys_own_learnings_page_is_an_untouched_one() -> None:
+    """Its furniture must not reach briefs as if it were the human's guidance."""
+    assert parse((ROOT / "learnings.md").read_text(encoding="utf-8")).human == ()
