@@ -86,6 +86,7 @@ class AgentTable(_Table):
 
     use: str = "tuner"
     mix: dict[str, float] = Field(default_factory=dict)
+    policy: Literal["shares", "bandit"] = "shares"
     timeout_s: float = Field(default=900.0, gt=0)
     repairs: int = Field(default=2, ge=0)
     brief_tokens: int = Field(default=12_000, ge=1_000)
@@ -99,17 +100,39 @@ class AgentTable(_Table):
 
 
 class AgentEntry(_Table):
-    """[agents.NAME]: one agent by name."""
+    """[agents.NAME]: one agent by name. Caps are for the whole campaign; 0 is no cap.
 
-    kind: Literal["tuner", "command", "scripted"]
+    `key` names the variable of the supervisor's environment that holds the provider's key, by default the provider's
+    usual one. `price` is in dollars per million tokens, read and written, for a model whose price is not known.
+    """
+
+    kind: Literal["tuner", "command", "scripted", "anthropic", "openai"]
     command: str = ""
+    preset: Literal["", "claude", "codex", "gemini", "opencode", "aider", "pi"] = ""
     script: str = ""
     env: tuple[str, ...] = ()
+    model: str = ""
+    base_url: str = ""
+    api: Literal["responses", "chat"] = "responses"
+    key: str = ""
+    login: Literal["key", "subscription"] = "key"
+    max_usd: float = Field(default=0.0, ge=0)
+    max_tokens: int = Field(default=0, ge=0)
+    price: tuple[float, float] | None = None
+
+    @property
+    def paid(self) -> bool:
+        """Whether it calls a provider."""
+        return self.kind in ("anthropic", "openai") or bool(self.preset)
 
     @model_validator(mode="after")
     def _complete(self) -> Self:
-        if self.kind == "command" and not self.command:
-            raise ValueError('kind = "command" needs command, the program to start')
+        if self.kind == "command" and not (self.command or self.preset):
+            raise ValueError('kind = "command" needs command, the program to start, or preset, one that ralph knows')
+        if self.kind in ("anthropic", "openai") and not self.model:
+            raise ValueError(f'kind = "{self.kind}" needs model, the name that the provider gives it')
+        if self.preset and self.kind != "command":
+            raise ValueError('preset goes with kind = "command"')
         if self.kind == "scripted" and not self.script:
             raise ValueError('kind = "scripted" needs script, a JSON-lines file of edits to replay')
         return self
@@ -122,6 +145,8 @@ class BudgetTable(_Table):
     hours: float = Field(default=0.0, ge=0)
     until: str = Field(default="", pattern=r"^(|([01]?\d|2[0-3]):[0-5]\d)$")
     device_hours: float = Field(default=0.0, ge=0)
+    usd: float = Field(default=0.0, ge=0)
+    tokens: int = Field(default=0, ge=0)
 
 
 class SandboxTable(_Table):

@@ -81,19 +81,27 @@ class Resumed:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Briefed:
-    """Intent: an agent will be started on this base. `guidance` are the human's lines that no earlier brief had."""
+    """Intent: an agent will be started on this base. `guidance` are the human's lines that no earlier brief had.
+
+    `why` says why it is this agent, where there was a choice.
+    """
 
     id: int
     base: str
     agent: str
     attempt: int = 1
     guidance: tuple[str, ...] = ()
+    why: str = ""
     kind: Literal["briefed"] = "briefed"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AgentEnded:
-    """The agent and its whole process tree are gone."""
+    """The agent and its whole process tree are gone.
+
+    `tokens` are those it read and wrote, `usd` what is known of their price; `calls` to a provider. After `limited`,
+    `resume_at` is when the provider said that it goes on, if it did.
+    """
 
     id: int
     attempt: int
@@ -102,16 +110,20 @@ class AgentEnded:
     seconds: float
     usd: float = 0.0
     tokens: int = 0
+    calls: int = 0
+    resume_at: datetime | None = None
     kind: Literal["agent_ended"] = "agent_ended"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Refused:
-    """A proposal broke a rule; no device time was spent on it."""
+    """A proposal broke a rule; no device time was spent on it. What it was, for the agent that is to repair it."""
 
     id: int
     attempt: int
     reason: str
+    hypothesis: str = ""
+    diff: str = ""
     kind: Literal["refused"] = "refused"
 
 
@@ -127,6 +139,8 @@ class Committed:
     supersedes: tuple[str, ...] = ()
     lines_delta: int = 0
     constants: Mapping[str, JsonValue] = field(default_factory=dict)
+    meaning: str = ""
+    replicates: int | None = None
     kind: Literal["committed"] = "committed"
 
 

@@ -66,6 +66,8 @@ class AgentOutcome(StrEnum):
     NOTHING = "nothing"  # ended by itself without a usable proposal.json
     DEADLINE = "deadline"
     FAILED = "failed"  # could not be started, or was killed
+    LIMITED = "limited"  # a provider's usage limit or outage: weather, not a failure
+    BUDGET = "budget"  # its next call could have passed a budget
 
 
 class Phase(StrEnum):
@@ -107,19 +109,21 @@ class Learning:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Proposal:
-    """What an agent hands back beside its edit of the worktree."""
+    """What an agent hands back beside its edit of the worktree. `replicates` asks for an old experiment once more."""
 
     hypothesis: str
     expected: str = ""
     learnings: tuple[Learning, ...] = ()
     supersedes: tuple[str, ...] = ()
+    replicates: int | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Change:
     """What a candidate changes against its base: the tree to commit and what is worth knowing about it.
 
-    `constants` holds only the module-level constants whose value differs from the base, as `file:NAME`.
+    `constants` holds only the module-level constants whose value differs from the base, as `file:NAME`. Two candidates
+    of one `meaning` differ at most in comments, layout and the spelling of numbers.
     """
 
     tree: str
@@ -127,6 +131,7 @@ class Change:
     lines_added: int
     lines_removed: int
     constants: Mapping[str, JsonValue] = field(default_factory=dict)
+    meaning: str = ""
 
     @property
     def lines_delta(self) -> int:

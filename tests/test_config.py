@@ -42,7 +42,7 @@ def test_the_cpu_profile_replaces_keys_on_a_cpu_only() -> None:
         ({"agents": {"x": {"kind": "command"}}}, "needs command, the program to start"),
         (
             {"agents": {"x": {"kind": "tuner", "comand": ""}}},
-            r"unknown key 'agents\.x\.comand'. Known here: command, env",
+            r"unknown key 'agents\.x\.comand'. Known here: api, base_url, command",
         ),
         ({"agent": {"mix": {"tuner": -1}}}, "not negative"),
         ({"budget": {"until": "25:00"}}, r"budget\.until"),

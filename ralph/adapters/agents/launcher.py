@@ -5,6 +5,7 @@ import os
 import sys
 from collections.abc import Mapping
 from pathlib import Path
+from typing import assert_never
 
 from ralph.adapters.agents.proposal import PROPOSAL, read_proposal
 from ralph.adapters.domains import Domains, Start, finished, read_log, shell
@@ -91,6 +92,10 @@ class AgentLauncher:
                 return (sys.executable, "-P", "-m", "ralph.adapters.agents.scripted", *map(str, self._script(entry)))
             case "command":
                 return shell(entry.command)
+            case "anthropic" | "openai":
+                return (sys.executable, "-P", "-m", "ralph.adapters.agents.llm")
+            case _:
+                assert_never(entry.kind)
 
     def _result(self, order: AgentOrder, exit_: Exit) -> AgentEnded:
         outcome, reason = self._outcome(order, exit_)
