@@ -26,6 +26,7 @@ from ralph.adapters.scoring import ArenaScorer
 from ralph.adapters.seal import Seal
 from ralph.config import Config, load
 from ralph.core.actions import End
+from ralph.core.asking import Cap, Mix
 from ralph.core.brief import Options
 from ralph.core.decision import KeepRule
 from ralph.core.fold import State, fold
@@ -144,13 +145,28 @@ def rules_of(config: Config, wishes: Wishes, now: datetime) -> Rules:
             direction=config.arena.direction,
         ),
         repairs=config.agent.repairs,
-        mix=config.agent.mix or {config.agent.use: 1.0},
+        mix=mix_of(config),
+        gated=config.run.gate,
         limits=Limits(
             experiments=wishes.max_experiments if wishes.max_experiments is not None else budget.experiments or None,
             hours=wish(wishes.hours, budget.hours),
             until=next_time(until, now) if until else None,
             device_hours=wish(wishes.device_hours, budget.device_hours),
         ),
+    )
+
+
+def mix_of(config: Config) -> Mix:
+    """The agents in use and what they may spend; 0 in the configuration is no cap."""
+    shares = config.agent.mix or {config.agent.use: 1.0}
+    entries = {name: config.agent_entry(name) for name in shares}
+    budget = config.budget
+    return Mix(
+        shares=shares,
+        paid=frozenset(name for name, entry in entries.items() if entry.paid),
+        menders=frozenset(name for name, entry in entries.items() if entry.kind != "tuner"),
+        together=Cap(usd=budget.usd or None, tokens=budget.tokens or None),
+        each={name: Cap(usd=entry.max_usd or None, tokens=entry.max_tokens or None) for name, entry in entries.items()},
     )
 
 
