@@ -7,10 +7,11 @@ import socket
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from pathlib import Path
 
 import ralph
 from ralph.adapters.agents.launcher import AgentLauncher
-from ralph.adapters.clock import SystemClock
+from ralph.adapters.clock import ShiftedClock, SystemClock
 from ralph.adapters.control import SystemControl
 from ralph.adapters.domains import Domains
 from ralph.adapters.git import GitRepo
@@ -43,6 +44,7 @@ from ralph.supervisor.loop import Supervisor
 LAST_PICTURE_S = 10.0  # what the end of a loop waits for its last picture
 CRASH_VARIABLE = "RALPH_CRASH_AT"  # drills: kill -9 at the named point, `name` or `name:nth`
 NO_PICTURE_VARIABLE = "RALPH_NO_PICTURE"  # drills: draw nothing, which takes longer than the experiments do
+CLOCK_VARIABLE = "RALPH_CLOCK_SHIFT"  # drills: a file with the seconds by which the wall clock is set forward
 PICTURE_EVERY_S = 60.0
 
 
@@ -87,7 +89,8 @@ def _locked_loop(layout: Layout, wishes: Wishes) -> End:
         campaign.check_fixed_files(layout, arena)
     else:
         campaign.check_clean(repo, arena)
-    clock = SystemClock()
+    shift = os.environ.get(CLOCK_VARIABLE)
+    clock = ShiftedClock(Path(shift)) if shift else SystemClock()
     opening = campaign.opening(state=state, arena=arena, repo=repo, device=device, now=clock.utc(), name=wishes.name)
     seal = Seal(layout.sealed(arena.record.hash))
     seal.make(arena.sealed)
