@@ -56,6 +56,7 @@ class _Attempt:
         try:
             research = self._research()
             ending = research.run()
+            research.side.close()
         except OutOfTime:
             signal.setitimer(signal.ITIMER_REAL, 0)
             ending = self._late(research)

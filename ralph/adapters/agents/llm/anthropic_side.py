@@ -32,13 +32,14 @@ class AnthropicSide(Side):
 
     def __init__(self, *, address: str, key: str, model: str, tools: Iterable[ToolSpec], silence_s: float) -> None:
         import anthropic
+        import httpx2
 
         self._client = anthropic.Anthropic(
             base_url=address,
             api_key=key,
             max_retries=0,
             timeout=anthropic.Timeout(silence_s, connect=10.0),
-            http_client=anthropic.DefaultHttpxClient(trust_env=False),  # the gateway is on loopback, behind no proxy
+            http_client=httpx2.Client(trust_env=False),  # not the SDK's own, which heeds HTTP_PROXY come what may
         )
         self._model = model
         self._tools = [{"name": t.name, "description": t.description, "input_schema": t.schema} for t in tools]
@@ -61,6 +62,10 @@ class AnthropicSide(Side):
                 raise
             self._most = int(limit[1])
             return self._stream(request | {"max_tokens": self._most})
+
+    def close(self) -> None:
+        """Close its connections."""
+        self._client.close()
 
     def _stream(self, request: Mapping[str, Any]) -> Reply:
         import anthropic

@@ -54,6 +54,10 @@ class ChatSide(Side):
 
         return self._caller.answer(self._caller.client.chat.completions.create, request, read_stream)
 
+    def close(self) -> None:
+        """Close its connections."""
+        self._caller.client.close()
+
 
 def messages(conversation: Conversation) -> list[Item]:
     """The whole conversation; roles take turns."""

@@ -110,6 +110,10 @@ class Side(Protocol):
         """One call, streamed to its end. Raises what `waiting` defines; nothing is tried twice here."""
         ...
 
+    def close(self) -> None:
+        """Close its connections."""
+        ...
+
 
 def arguments_of(text: str) -> dict[str, Any] | None:
     """The object that the model wrote as arguments; None when it is not one. No text at all is an empty object."""

@@ -17,6 +17,7 @@ class Caller:
     """
 
     def __init__(self, *, address: str, key: str, silence_s: float, optional: Mapping[str, str]) -> None:
+        import httpx2
         import openai
 
         self.client: Any = openai.OpenAI(
@@ -24,7 +25,7 @@ class Caller:
             api_key=key,
             max_retries=0,
             timeout=openai.Timeout(silence_s, connect=10.0),
-            http_client=openai.DefaultHttpxClient(trust_env=False),  # the gateway is on loopback, behind no proxy
+            http_client=httpx2.Client(trust_env=False),  # not the SDK's own, which heeds HTTP_PROXY come what may
         )
         self._optional = optional
         self._unknown: set[str] = set()

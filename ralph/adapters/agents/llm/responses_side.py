@@ -46,6 +46,10 @@ class ResponsesSide(Side):
             create, lambda unknown: {k: v for k, v in request.items() if k not in unknown}, read_stream
         )
 
+    def close(self) -> None:
+        """Close its connections."""
+        self._caller.client.close()
+
 
 def items(conversation: Conversation) -> list[Item]:
     """The input: lasting parts first, then news and turns."""

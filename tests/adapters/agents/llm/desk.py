@@ -10,6 +10,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from ralph.adapters.agents.llm.conversation import Conversation, Side
+from ralph.adapters.agents.llm.folder import Folder
+from ralph.adapters.agents.llm.prompt import SYSTEM, split_brief
+from ralph.adapters.agents.llm.remembered import search
+from ralph.adapters.agents.llm.research import Bounds, Research
+from ralph.adapters.agents.llm.settings import Settings
+from ralph.adapters.agents.llm.sides import open_side
+from ralph.adapters.agents.llm.tools import Desk
+from ralph.adapters.agents.llm.waiting import Patience
 from tests.provider import Api, Reply, Request, ToolCall
 
 TRAIN = "LEARNING_RATE = 0.1  # per step\nWIDTH = 8\nprint('val_bpb:', LEARNING_RATE + 1 / WIDTH)\n"
@@ -83,6 +92,7 @@ class Office:
     brief: str = BRIEF.format(id=5, news="nothing new", train=TRAIN)
     editable: tuple[str, ...] = ("train.py",)
     env: Mapping[str, str] = field(default_factory=dict)
+    sides: list[Side] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         self.folder.mkdir(exist_ok=True)
@@ -123,6 +133,27 @@ class Office:
             "RALPH_GATEWAY_KEY": "ralph-dummy-1",
             **self.env,
         }
+
+    def research(self, *, silence_s: float = 20.0, bounds: Bounds | None = None, left_s: float = 60.0) -> Research:
+        """What the program does between its beginning and its ending, in this process, with short waits."""
+        folder = Folder(root=self.folder, editable=self.editable)
+        folder.remember()
+        kind = "anthropic" if self.api is Api.MESSAGES else "openai"
+        api = "chat" if self.api is Api.CHAT else "responses"
+        settings = Settings(kind=kind, api=api, model="test-model", address=self.url, key="k", timeout_s=self.timeout_s)
+        stable, news = split_brief(self.brief)
+        history = self.root / "history.jsonl"
+        proposal = self.folder / ".ralph" / "proposal.json"
+        side = open_side(settings, silence_s)
+        self.sides.append(side)
+        return Research(
+            side=side,
+            desk=Desk(folder=folder, proposal=proposal, recall=lambda words: search(words, history)),
+            conversation=Conversation(system=SYSTEM, stable=stable, news=news),
+            patience=Patience(remaining_s=lambda: left_s, first_s=0.01),
+            timeout_s=self.timeout_s,
+            bounds=bounds or Bounds(),
+        )
 
     def run(self) -> Ended:
         """Start it and wait for its end."""
