@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
 MOST_BYTES = 1_000_000  # of one file, read or written
+MOST_NAME = 255  # bytes; longer ones no file system takes
 CLOSED = (".git", ".ralph")
 
 
@@ -49,6 +50,8 @@ class Folder:
         Raises:
             ToolError: when it leads out of the folder, or into what is closed.
         """
+        if len(given.encode("utf-8", "replace")) > MOST_NAME:
+            raise ToolError(f"{given[:40]!r}… is no name: it has {len(given):,} characters")
         path = PurePosixPath(given.strip() or ".")
         if path.is_absolute() or ".." in path.parts or "\0" in given:
             raise ToolError(f"{given!r} leads out of your folder; use names relative to it, like {self._example()!r}")
