@@ -23,7 +23,7 @@ class ToolError(Exception):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Folder:
-    """`root` and the globs of what may be edited in it, as git reads them with `:(glob)`."""
+    """`root` and what may be edited in it: names, or globs as git reads them with `:(glob)`."""
 
     root: Path
     editable: Sequence[str]
@@ -42,7 +42,9 @@ class Folder:
     def may_edit(self, name: str) -> bool:
         """Whether the arena lists it as editable."""
         parts = PurePosixPath(name).parts
-        return not any(p in CLOSED for p in parts) and any(glob_regex(g).fullmatch(name) for g in self.editable)
+        if any(part in CLOSED for part in parts):
+            return False
+        return name in self.editable or any(glob_regex(glob).fullmatch(name) for glob in self.editable)
 
     def name(self, given: str) -> str:
         """The plain relative name of what a model calls `given`; "." is the folder itself.

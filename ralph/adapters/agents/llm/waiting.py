@@ -21,8 +21,8 @@ TRIES = 6
 WORDS = 300  # characters of a provider's message that are passed on
 _BILLING = re.compile(r"insufficient_quota|billing|credit balance", re.IGNORECASE)
 _CONTEXT = re.compile(
-    r"context_length_exceeded|exceed_context_size|prompt is too long|context (window|length|size|limit)|request_too_large"
-    r"|maximum context|input is too long|too many (input )?tokens",
+    r"context_length_exceeded|exceed_context_size|prompt is too long|context (window|length|size|limit)"
+    r"|request_too_large|maximum context|input is too long|too many (input )?tokens",
     re.IGNORECASE,
 )
 

@@ -84,6 +84,12 @@ def test_editable_files_are_written_and_made_and_known_as_changed(folder: Folder
     assert set(folder.changed()) == {"models/deep/er.py"}
 
 
+def test_a_name_that_looks_like_a_glob_is_editable_by_itself(folder: Folder) -> None:
+    odd = Folder(root=folder.root, editable=("net[1].py",))
+    odd.write("net[1].py", "X = 1\n")
+    assert set(odd.changed()) == {"net[1].py"}
+
+
 def test_a_listing_marks_what_may_be_edited_and_hides_what_is_closed(folder: Folder) -> None:
     assert folder.listing(".") == ["models/", "prepare.py", "train.py  (editable)"]
     assert folder.listing("models") == ["models/net.py  (editable)"]

@@ -1,11 +1,16 @@
 """The program as the supervisor starts it: a child process with the environment contract and nothing else."""
 
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
+from ralph.adapters.agents.contract import ContractError
+from ralph.adapters.agents.llm.ending import Kind
+from ralph.adapters.agents.llm.research import Bounds
+from ralph.adapters.agents.llm.settings import read_settings
 from tests.adapters.agents.llm.conftest import Opened
 from tests.adapters.agents.llm.desk import EDITS, LOOK, SUBMITS, Office, said
 from tests.provider import Api, Fault, Provider, Reply, Script, Usage, limited
@@ -73,3 +78,15 @@ def test_nothing_of_one_life_is_known_to_the_next(opened: Open, tmp_path: Path) 
         office.run()
     assert word in said(first.requests[-1])
     assert all(word not in said(request) for request in second.requests)
+
+
+def test_every_ending_and_variable_of_the_program_is_on_the_page() -> None:
+    page = (Path(__file__).parents[4] / "docs" / "agents.md").read_text(encoding="utf-8")
+    rows = dict(re.findall(r"^\| `(\w+)` \| (\d+) \|", page, re.MULTILINE))
+    assert rows == {str(kind): str(kind.status) for kind in Kind}
+    with pytest.raises(ContractError) as missing:
+        read_settings({})
+    names = re.findall(r"RALPH_\w+", str(missing.value))
+    assert names
+    assert [name for name in [*names, "RALPH_API"] if f"`{name}`" not in page] == []
+    assert re.search(rf"{Bounds().turns} answers and {Bounds().tokens:,} written tokens", page)
