@@ -40,16 +40,22 @@ def test_it_looks_edits_and_submits(api: Api, opened: Open, marked: object) -> N
         assert "temperature" not in request.body
 
 
-@pytest.mark.parametrize("fault", [Fault.HANG, Fault.HANG_STREAM])
-def test_a_provider_that_falls_silent_does_not_hold_it_beyond_its_deadline(
-    fault: Fault, opened: Open, marked: object
-) -> None:
-    office, _ = opened(Api.RESPONSES, [Reply(text="some words", fault=fault)])
-    office.timeout_s = 4.0
+HANGS = Reply(text="some words", fault=Fault.HANG)
+SILENCES = {
+    "from the beginning": (4.0, [HANGS], 75, "limited", "no answer from the provider"),
+    "after an answer": (7.0, [Reply(tools=(LOOK,)), HANGS], 79, "deadline", "before a proposal was submitted"),
+}
+
+
+@pytest.mark.parametrize("silence", SILENCES)
+def test_silence_does_not_hold_it_beyond_its_deadline(silence: str, opened: Open, marked: object) -> None:
+    timeout_s, script, status, kind, words = SILENCES[silence]
+    office, _ = opened(Api.RESPONSES, script)
+    office.timeout_s = timeout_s
     ended = office.run()
     assert ended.seconds < office.timeout_s + 1
-    assert (ended.status, ended.told["ending"]) == (75, "limited")
-    assert "no answer from the provider" in ended.told["reason"]
+    assert (ended.status, ended.told["ending"]) == (status, kind), ended.err
+    assert words in ended.told["reason"]
 
 
 def test_a_wait_that_does_not_fit_ends_it_at_once_with_the_wait_on_record(opened: Open) -> None:
