@@ -73,7 +73,10 @@ class Job(Protocol[T_co]):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AgentOrder:
-    """What one agent is started with: its worktree, the file with all it may know, the facts for those that compute."""
+    """What one agent is started with: its worktree, the file with all it may know, the facts for those that compute.
+
+    `usd_left` and `tokens_left` are what it may spend on calls to its provider; None is no cap.
+    """
 
     id: int
     attempt: int
@@ -81,6 +84,8 @@ class AgentOrder:
     tree: str
     brief: Path | None = None
     facts: Mapping[str, object] = field(default_factory=dict)
+    usd_left: float | None = None
+    tokens_left: int | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
