@@ -125,7 +125,7 @@ def read_calls(path: Path) -> tuple[Call, ...]:
             begun = "ended" not in row
             row.pop("ended", None)
             call = _call(row)
-        except (ValueError, TypeError, AttributeError):
+        except (ValueError, TypeError, KeyError, AttributeError):
             continue
         found[key] = _unfinished(call) if begun and isinstance(key, int) else call
     return tuple(found.values())

@@ -236,7 +236,8 @@ class Forwarder:
         limit = recognise(flight.status, flight.headers, flight.meter.error, datetime.now(UTC))
         if flight.failure:
             weather = flight.failure != AGENT_GONE
-            limit = Limit(error=limit.error or flight.failure, limited=limit.limited or weather,
+            error = flight.failure if flight.meter.error is None else limit.error
+            limit = Limit(error=error, limited=limit.limited or weather,
                           resume_at=limit.resume_at)  # fmt: skip
         usage, estimated = Usage(), False
         if not asked.free and flight.sent and (flight.status < 400 or flight.failure == "timeout"):
