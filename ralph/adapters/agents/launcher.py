@@ -149,7 +149,7 @@ class AgentLauncher:
             self.proposal(order)
         except RefusedError as error:
             if spent.refused:
-                return AgentOutcome.BUDGET, f"{error}; its next call could have passed the budget"
+                return AgentOutcome.BUDGET, f"{error}; {spent.refused}"
             if spent.limited:
                 return AgentOutcome.LIMITED, f"{error}; its provider answered {spent.limit}"
             log = read_log(self._layout.agent(order.id, order.attempt))

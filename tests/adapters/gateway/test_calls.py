@@ -72,8 +72,8 @@ def test_no_record_and_foreign_lines_are_no_calls(record: Path) -> None:
 
 
 def test_refused_calls_cost_nothing_and_say_so() -> None:
-    refused = replace(MOST, refused=True, error="ralph_budget")
-    assert total((DONE, refused)) == Spent(usd=0.01, tokens=120, calls=1, refused="ralph_budget")
+    refused = replace(MOST, refused=True, error="ralph_budget", reason="$0.01 left")
+    assert total((DONE, refused)) == Spent(usd=0.01, tokens=120, calls=1, refused="$0.01 left")
 
 
 def test_an_agent_was_limited_if_the_last_call_to_one_of_its_models_was() -> None:

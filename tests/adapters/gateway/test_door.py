@@ -1,6 +1,7 @@
 """The supervisor's end: what is told to whom, and that no gateway outlives its agent or its supervisor."""
 
 import os
+import resource
 import signal
 import socket
 import subprocess
@@ -67,7 +68,9 @@ def test_a_gateway_leaves_with_its_agent_and_records_what_was_under_way(hostile:
             body = b'{"model": "claude-haiku-4-5", "max_tokens": 100, "stream": true, "messages": []}'
             head = f"POST /v1/messages HTTP/1.1\r\nx-api-key: {opened.key}\r\ncontent-length: {len(body)}\r\n\r\n"
             agent.sendall(head.encode() + body)
-            assert agent.recv(4096)
+            seen = b""
+            while b"input_tokens" not in seen:
+                seen += agent.recv(4096)
             started = time.monotonic()
             exit_ = leave(opened.door)
         assert (exit_.reason, exit_.ok, time.monotonic() - started < 3.0) == (ExitReason.ENDED, True, True)
@@ -75,6 +78,34 @@ def test_a_gateway_leaves_with_its_agent_and_records_what_was_under_way(hostile:
         (call,) = opened.calls
         assert (call.input, call.estimated, call.error) == (700, True, "agent_gone")
         assert 0 < call.output <= 100
+
+
+def test_a_proxy_is_used_but_for_addresses_that_need_none(hostile: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    elsewhere = Terms(upstream=upstream("http://provider.invalid"))
+    with Provider([Reply()]) as proxy:
+        monkeypatch.setenv("http_proxy", proxy.url)
+        opened = begin(hostile, elsewhere, name="proxied")
+        assert opened.ask()[0] == 404
+        assert proxy.others == ["POST http://provider.invalid/v1/messages"]
+        leave(opened.door)
+        with gateway(hostile, proxy.url) as opened:
+            assert opened.ask()[0] == 200, "this machine's own addresses need none"
+        monkeypatch.setenv("no_proxy", "provider.invalid")
+        opened = begin(hostile, elsewhere, name="unproxied")
+        assert opened.ask()[0] == 502
+        leave(opened.door)
+        assert len(proxy.others) == 1
+
+
+def test_a_call_that_cannot_be_recorded_is_not_made(hostile: Path) -> None:
+    with Provider([Reply()]) as provider, gateway(hostile, provider.url) as opened:
+        assert opened.ask()[0] == 200
+        server = next(pid for pid, _ in holders(opened.domain) if pid != opened.door.pid)
+        size = opened.record.stat().st_size
+        resource.prlimit(server, resource.RLIMIT_FSIZE, (size, size))  # as good as a full disk
+        status, answer = opened.ask()
+        assert (status, answer["error"]["type"]) == (503, "ralph_gateway")
+        assert len(provider.requests) == 1
 
 
 def test_a_gateway_that_does_not_leave_is_ended(hostile: Path) -> None:

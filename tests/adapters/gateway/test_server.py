@@ -190,7 +190,7 @@ def test_a_cap_in_tokens_refuses_the_next_call_exactly(hostile: Path) -> None:
         assert [opened.ask()[0] for _ in range(3)] == [200, 200, 402]
         assert len(provider.requests) == 2
         assert [call.refused for call in opened.calls] == [False, False, True]
-        assert opened.spent.refused == "ralph_budget"
+        assert "could pass the budget" in opened.spent.refused
     name = hostile / "other"
     name.mkdir()
     with Provider([Reply(usage=USAGE)]) as provider, gateway(name, provider.url, tokens_left=most + cost - 1) as opened:
