@@ -143,6 +143,12 @@ class AgentLauncher:
             resume_at=spent.resume_at if outcome is AgentOutcome.LIMITED else None,
         )
 
+    def _gateway_failure(self, order: AgentOrder) -> str:
+        """Why its gateway ended before it did; empty if it did not, or there was none."""
+        folder = self._layout.gateway(order.id, order.attempt)
+        exit_ = finished(folder)
+        return "" if exit_ is None or exit_.status == 0 else last_error(read_log(folder))
+
     def _outcome(self, order: AgentOrder, exit_: Exit, spent: Spent) -> tuple[AgentOutcome, str]:
         """An agent is judged by what it left; calls, clock and exit status only explain why it left nothing."""
         try:
@@ -152,6 +158,8 @@ class AgentLauncher:
                 return AgentOutcome.BUDGET, f"{error}; {spent.refused}"
             if spent.limited:
                 return AgentOutcome.LIMITED, f"{error}; its provider answered {spent.limit}"
+            if broken := self._gateway_failure(order):
+                return AgentOutcome.FAILED, f"{error}; its gateway ended: {broken}"
             log = read_log(self._layout.agent(order.id, order.attempt))
             if exit_.reason is ExitReason.DEADLINE:
                 return AgentOutcome.DEADLINE, f"{error}; its {self._config.agent.timeout_s:g} s were over"

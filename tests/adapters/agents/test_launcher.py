@@ -228,6 +228,14 @@ def test_a_missing_key_stops_before_anything_is_started(desk: Desk, monkeypatch:
     assert not desk.layout.calls(1, 1).parent.exists()
 
 
+def test_a_gateway_that_cannot_work_is_named_as_the_reason(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("all_proxy", "nonsense://127.0.0.1:9")
+    ended = desk.run(desk.launcher("http://provider.invalid", "1"))
+    assert ended.outcome is AgentOutcome.FAILED
+    assert "its gateway ended" in ended.reason
+    assert "proxy" in ended.reason.lower()
+
+
 def test_no_descriptor_is_left_open(desk: Desk) -> None:
     with Provider([Reply(usage=USAGE)]) as provider:
         desk.run(desk.launcher(provider.url, "1"))

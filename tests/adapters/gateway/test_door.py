@@ -149,7 +149,8 @@ def test_no_gateway_outlives_a_supervisor_that_is_killed(hostile: Path) -> None:
     os.close(reader)
     os.close(writer)
     (call,) = read_calls(record)
-    assert (call.error, call.output, call.estimated) == ("unfinished", 100, True)
+    assert call.error in ("unfinished", "agent_gone"), "killed by its shim, or faster in leaving by itself"
+    assert (0 < call.output <= 100, call.estimated) == (True, True)
     Domains(SandboxLevel.NONE, visible=(), hidden=()).fresh(domain)
     assert read_calls(record) == (call,), "the record is not part of the domain"
 
