@@ -108,13 +108,22 @@ class Learning:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Superseded:
+    """A learning that is wrong by now: `#12` for what the agent of experiment 12 wrote, or its text; and why it is."""
+
+    learning: str
+    because: str = ""
+    evidence: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Proposal:
     """What an agent hands back beside its edit of the worktree. `replicates` asks for an old experiment once more."""
 
     hypothesis: str
     expected: str = ""
     learnings: tuple[Learning, ...] = ()
-    supersedes: tuple[str, ...] = ()
+    supersedes: tuple[Superseded, ...] = ()
     replicates: int | None = None
 
 

@@ -167,10 +167,6 @@ class Repo(Protocol):
         """What the worktree changes against `base`. Raises RefusedError naming the rule that it breaks."""
         ...
 
-    def twin(self, campaign: str, tree: str, but: int) -> int | None:
-        """The experiment other than `but` whose candidate has this very tree, if there is one."""
-        ...
-
     def pin(self, ref: str, commit: str) -> None:
         """Point `ref` at `commit`."""
         ...
@@ -216,8 +212,8 @@ class Papers(Protocol):
         """What the human says now, and the learnings on file."""
         ...
 
-    def learn(self, campaign: str, id: int, learnings: Sequence[Learning]) -> None:  # noqa: A002
-        """Append these to learnings.md unless they are there; no other byte changes."""
+    def learn(self, campaign: str, id: int, learnings: Sequence[Learning], marks: Sequence[str] = ()) -> None:  # noqa: A002
+        """Append these, and our lines `marks`, to learnings.md unless they are there; no other byte changes."""
         ...
 
     def brief(self, id: int, attempt: int, text: str) -> Path:  # noqa: A002 - the word of the ledger

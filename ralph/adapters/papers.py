@@ -55,9 +55,9 @@ class FilePapers:
         page = self._learnings.read()
         return Guidance(program=program, lines=page.human, learnings=tuple(each.line for each in page.learnings))
 
-    def learn(self, campaign: str, id: int, learnings: Sequence[Learning]) -> None:  # noqa: A002 - the ledger's word
-        """Append these to learnings.md unless they are there; no other byte changes."""
-        self._learnings.add(campaign, format_learnings(campaign, id, learnings))
+    def learn(self, campaign: str, id: int, learnings: Sequence[Learning], marks: Sequence[str] = ()) -> None:  # noqa: A002
+        """Append these, and our lines `marks`, to learnings.md unless they are there; no other byte changes."""
+        self._learnings.add(campaign, (*format_learnings(campaign, id, learnings), *marks))
 
     def brief(self, id: int, attempt: int, text: str) -> Path:  # noqa: A002
         """Store what an agent will know."""

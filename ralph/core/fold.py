@@ -51,7 +51,8 @@ class State:
 
     Of `supervised_s`, the seconds that a supervisor was alive, `busy_s` had something in flight; for `hidden_s` of
     these an agent thought while a run or its scoring went on. `since` says when an open experiment entered its phase.
-    `touched` are the constants that any candidate changed.
+    `touched` are the constants that any candidate changed; `meanings` says who was the first to try a program, or the
+    first after one whose verdict was void, which says nothing about it.
     """
 
     campaign: str = ""
@@ -92,6 +93,7 @@ class State:
     train_s: float = 0.0
     constants: Mapping[str, JsonValue] = field(default_factory=dict)
     touched: set[str] = field(default_factory=set)
+    meanings: dict[str, int] = field(default_factory=dict)
     _squares: float = 0.0
     _dof: int = 0
     _scores: dict[int, tuple[float, ...]] = field(default_factory=dict)
@@ -184,9 +186,15 @@ class State:
     def _open(self, event: CampaignOpened, at: datetime) -> None:
         self.campaign, self.arena, self.base, self.opened = event.campaign, event.arena, event.base, at
         self.constants = event.constants
+        self._mean(event.meaning, 0)
         self.experiments[0] = Experiment(id=0, base=event.base, commit=event.base, started=at, phase=Phase.DECIDE)
         self.open_ids.append(0)
         self.since[0] = at
+
+    def _mean(self, meaning: str, id: int) -> None:  # noqa: A002 - the word of the ledger
+        first = self.experiments.get(self.meanings.get(meaning, -1))
+        if meaning and (first is None or first.verdict is Verdict.VOID):
+            self.meanings[meaning] = id
 
     def _control(
         self, event: SupervisorStarted | SupervisorStopped | StopRequested | Paused | Resumed, at: datetime
@@ -239,11 +247,13 @@ class State:
                 self._change(event.id, phase=Phase.DECIDE, refusals=(*was.refusals, event.reason))
             case Committed():
                 self.touched.update(event.constants)
+                self._mean(event.meaning, event.id)
                 proposal = Proposal(
                     hypothesis=event.hypothesis,
                     expected=event.expected,
                     learnings=event.learnings,
                     supersedes=event.supersedes,
+                    replicates=event.replicates,
                 )
                 self._change(
                     event.id,

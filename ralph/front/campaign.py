@@ -14,6 +14,7 @@ from ralph.adapters.machine import describe, device_name
 from ralph.config import Config
 from ralph.core.constants import constants_of
 from ralph.core.fold import State
+from ralph.core.meaning import meaning_of
 from ralph.errors import ArenaChangedError, ConfigError
 from ralph.events import CampaignOpened
 from ralph.layout import Layout
@@ -135,6 +136,7 @@ def opening(
         arena=arena.record,
         base=arena.base,
         constants=constants_of(repo.files(arena.base)),
+        meaning=meaning_of(repo.contents(arena.base)),
         machine=describe(device),
     )
 

@@ -25,9 +25,9 @@ class ScriptedPapers:
         page = parse(self.learnings)
         return Guidance(program=self.program, lines=page.human, learnings=tuple(each.line for each in page.learnings))
 
-    def learn(self, campaign: str, id: int, learnings: Sequence[Learning]) -> None:  # noqa: A002 - the ledger's word
+    def learn(self, campaign: str, id: int, learnings: Sequence[Learning], marks: Sequence[str] = ()) -> None:  # noqa: A002
         """Append these unless they are there."""
-        self.learnings += appendix(self.learnings, format_learnings(campaign, id, learnings))
+        self.learnings += appendix(self.learnings, (*format_learnings(campaign, id, learnings), *marks))
 
     def brief(self, id: int, attempt: int, text: str) -> Path:  # noqa: A002
         """Remember the brief; the path is only a name."""
