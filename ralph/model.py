@@ -149,6 +149,22 @@ class Change:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Document:
+    """What is remembered of one experiment for those who ask. Of `diff` only changed lines and names of files."""
+
+    id: int
+    verdict: str
+    reason: str = ""
+    score: float | None = None
+    delta: float | None = None
+    delta_se: float | None = None
+    agent: str = ""
+    hypothesis: str = ""
+    learnings: tuple[str, ...] = ()
+    diff: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Run:
     """One timed execution with one seed, as far as it has come. Seconds are wall clock; bytes are bytes."""
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Protocol, TypeVar
 
 from ralph.events import AgentEnded, Entry, Event, RunEnded, Scored
-from ralph.model import Change, Learning, Proposal
+from ralph.model import Change, Document, Learning, Proposal
 
 T_co = TypeVar("T_co", covariant=True)
 
@@ -222,6 +222,10 @@ class Papers(Protocol):
 
     def record(self, id: int, row: Mapping[str, object], line: str) -> None:  # noqa: A002
         """Add one verdict to history.jsonl (`row`) and results.tsv (`line`), once per experiment id."""
+        ...
+
+    def remember(self, document: Document) -> None:
+        """Make an experiment known to those who ask what was tried; once more changes nothing."""
         ...
 
     def progress(self, text: str) -> None:

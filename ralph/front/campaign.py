@@ -20,7 +20,16 @@ from ralph.events import CampaignOpened
 from ralph.layout import Layout
 from ralph.model import ArenaRecord, ScoreMode, Verdict
 
-CARRIED = ("ledger.jsonl", "results.tsv", "history.jsonl", "progress.png", "progress.json", "experiments", "sealed")
+CARRIED = (
+    "ledger.jsonl",
+    "results.tsv",
+    "history.jsonl",
+    "recall.db",
+    "progress.png",
+    "progress.json",
+    "experiments",
+    "sealed",
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import assert_never
 
 from ralph.core import brief as briefs
-from ralph.core import duplicates, superseded, views
+from ralph.core import documents, duplicates, superseded, views
 from ralph.core.actions import Brief, Commit, Measure, Propose, Score, Settle
 from ralph.core.fold import State
 from ralph.errors import RefusedError
@@ -200,6 +200,9 @@ class Experiments:
             world.papers.learn(state.campaign, e.id, e.proposal.learnings, superseded.marks(state, e.id))
             world.reach("learned")
         world.papers.record(e.id, views.history_row(state, e.id), views.results_line(state, e.id))
+        diff = world.repo.diff(e.base, e.commit) if e.commit and e.id else ""
+        world.papers.remember(documents.document(state, e.id, diff))
+        world.reach("remembered")
         world.papers.tidy(e.id, keep_artifact=e.verdict is Verdict.KEEP)
         world.repo.discard(_agent_tree(e.id))
         world.reach("settled-unrecorded")

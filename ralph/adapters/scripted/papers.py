@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from ralph.core.learnings import NEW_PAGE, appendix, format_learnings, parse
-from ralph.model import Learning
+from ralph.model import Document, Learning
 from ralph.ports import Guidance
 
 
@@ -18,6 +18,7 @@ class ScriptedPapers:
         self.lines: dict[int, str] = {}
         self.page, self.data = "", {}  # type: str, Mapping[str, object]
         self.logged: list[str] = []
+        self.remembered: dict[int, Document] = {}
         self.kept: dict[int, bool] = {}
 
     def guidance(self) -> Guidance:
@@ -38,6 +39,10 @@ class ScriptedPapers:
         """Remember the verdict, the first time."""
         self.rows.setdefault(id, row)
         self.lines.setdefault(id, line)
+
+    def remember(self, document: Document) -> None:
+        """Remember."""
+        self.remembered[document.id] = document
 
     def progress(self, text: str) -> None:
         """Remember the newest page."""
