@@ -116,7 +116,7 @@ def _named(campaign: str, said: str) -> Name | None:
     if _NUMBER.fullmatch(said):
         return Name(campaign=campaign, id=int(said))
     quoted = _quote(said)
-    return Name(campaign="", quoted=quoted) if quoted else None
+    return Name(campaign="", quoted=quoted) if any(c.isalnum() for c in quoted) else None
 
 
 def _resolved(state: State, id: int, said: str) -> Name | None:  # noqa: A002
