@@ -62,7 +62,7 @@ def _vectors(command: str, text: str, expected: int) -> list[list[float]]:
         raise EmbeddingError(
             f"recall.embed_command ({command}) did not answer with arrays of numbers: {error}"
         ) from None
-    if len(vectors) != expected or len({len(each) for each in vectors}) != 1:
+    if len(vectors) != expected or not vectors[0] or len({len(each) for each in vectors}) != 1:
         raise EmbeddingError(
             f"recall.embed_command ({command}) answered {len(vectors)} vectors for {expected} texts, of lengths "
             f"{sorted({len(each) for each in vectors})[:5]}; one vector a text is wanted, all of one length"

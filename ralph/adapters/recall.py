@@ -161,7 +161,7 @@ def search(path: Path, question: str, most: int) -> list[Document]:
         _check(db, None)
         rare = [word for word in words if _count(db, word) <= COMMON]
         common = [word for word in words if word not in rare][:MOST_COMMON]
-        wanted, oldest = " OR ".join([*rare, *common]), 0
+        wanted, oldest = " OR ".join([*rare, *common]), -1
         if not rare:
             oldest = int(db.execute("SELECT coalesce(max(id), 0) FROM words_docsize").fetchone()[0]) - NEWEST
         elif common:

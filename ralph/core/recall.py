@@ -33,9 +33,15 @@ def excerpt(diff: str, question: str) -> tuple[str, ...]:
     hits = [n for n, line in enumerate(lines) if any(word in line.lower() for word in wanted)]
     others = [n for n in range(len(lines)) if n not in set(hits)]
     chosen = sorted([*hits, *others][:EXCERPT_LINES])
-    shown = tuple(lines[n][0] + plain(lines[n][1:], LINE) for n in chosen)
+    shown = tuple(_plain(lines[n]) for n in chosen)
     left_out = len(lines) - len(chosen)
     return (*shown, f"… {left_out} more lines") if left_out else shown
+
+
+def _plain(line: str) -> str:
+    """A changed line that cannot break the page, with its indentation."""
+    indent = len(line[1:]) - len(line[1:].lstrip(" "))
+    return line[0] + " " * min(indent, LINE // 4) + plain(line[1:], LINE)
 
 
 def fused(rankings: Sequence[Sequence[int]]) -> list[int]:

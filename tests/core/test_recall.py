@@ -34,10 +34,10 @@ def test_a_document_has_verdict_figures_words_and_changed_lines() -> None:
 
 
 def test_an_excerpt_shows_the_lines_with_the_words_first_and_keeps_their_order() -> None:
-    diff = "+++ b/train.py\n" + "\n".join(f"+line {n}" for n in range(30)) + "\n+WARMUP = 3\n+\n"
+    diff = "+++ b/train.py\n" + "\n".join(f"+line {n}" for n in range(30)) + "\n+    WARMUP =  3\n+\n"
     shown = excerpt(diff, "warmup")
     assert shown[:2] == ("+line 0", "+line 1")
-    assert shown[EXCERPT_LINES - 1] == "+WARMUP = 3"
+    assert shown[EXCERPT_LINES - 1] == "+    WARMUP = 3"
     assert shown[-1] == "… 23 more lines"
     assert excerpt("", "x") == ()
 
