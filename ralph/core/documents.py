@@ -20,8 +20,13 @@ def document(state: State, id: int, diff: str) -> Document:  # noqa: A002 - the 
         agent=e.agent,
         hypothesis=plain(e.hypothesis),
         learnings=tuple(plain(each.text) for each in e.proposal.learnings) if e.proposal else (),
-        diff="\n".join(line for line in diff[:MOST_DIFF].splitlines() if _told(line)),
+        diff="\n".join(line for line in _text(diff[:MOST_DIFF]).splitlines() if _told(line)),
     )
+
+
+def _text(diff: str) -> str:
+    """What a database can hold: bytes of a file that are not UTF-8 are surrogates in a diff of git's."""
+    return diff.encode("utf-8", "replace").decode()
 
 
 def _told(line: str) -> bool:

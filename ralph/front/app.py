@@ -89,7 +89,9 @@ def _locked_loop(layout: Layout, wishes: Wishes) -> End:
     else:
         campaign.check_clean(repo, arena)
     clock = SystemClock()
-    opening = campaign.opening(state=state, arena=arena, repo=repo, device=device, now=clock.utc(), name=wishes.name)
+    opening = campaign.opening(
+        state=state, arena=arena, repo=repo, device=device, now=clock.utc(), name=wishes.name, page=layout.learnings
+    )
     seal = Seal(layout.sealed(arena.record.hash))
     seal.make(arena.sealed)
     recall = RecallIndex(

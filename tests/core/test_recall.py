@@ -30,6 +30,7 @@ def test_a_document_has_verdict_figures_words_and_changed_lines() -> None:
     assert (found.id, found.verdict, found.agent, found.hypothesis) == (16, "discard", "tuner", "matrix LR 0.05")
     assert found.delta is not None
     assert found.diff == "+++ b/train.py\n-MATRIX_LR = 0.04\n+MATRIX_LR = 0.05"
+    assert document(state, 16, "+gr\udcfcn\n").diff == "+gr?n"
     assert len(document(state, 16, "+x\n" * 10_000).diff) <= MOST_DIFF
 
 
