@@ -59,6 +59,11 @@ class Layout:
         return self.state / "history.jsonl"
 
     @property
+    def recall(self) -> Path:
+        """What can be asked about past experiments; rebuilt from the ledger and git when missing."""
+        return self.state / "recall.db"
+
+    @property
     def picture(self) -> Path:
         """Score over experiments."""
         return self.state / "progress.png"

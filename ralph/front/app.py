@@ -22,6 +22,7 @@ from ralph.adapters.machine import resolve_device
 from ralph.adapters.papers import FilePapers
 from ralph.adapters.prepare import prepare
 from ralph.adapters.process import become_subreaper
+from ralph.adapters.recall import RecallIndex
 from ralph.adapters.runner import LocalRunner
 from ralph.adapters.sandbox import SandboxLevel, reached
 from ralph.adapters.scoring import ArenaScorer
@@ -36,6 +37,7 @@ from ralph.core.step import Limits, Rules
 from ralph.core.views import history_row, results_line
 from ralph.errors import ConfigError
 from ralph.front import campaign
+from ralph.front.recalling import JudgedExperiments
 from ralph.front.watcher import TerminalWatcher
 from ralph.layout import Layout
 from ralph.model import Phase
@@ -93,10 +95,21 @@ def _locked_loop(layout: Layout, wishes: Wishes) -> End:
         campaign.check_clean(repo, arena)
     shift = os.environ.get(CLOCK_VARIABLE)
     clock = ShiftedClock(Path(shift)) if shift else SystemClock()
-    opening = campaign.opening(state=state, arena=arena, repo=repo, device=device, now=clock.utc(), name=wishes.name)
+    opening = campaign.opening(
+        state=state, arena=arena, repo=repo, device=device, now=clock.utc(), name=wishes.name, page=layout.learnings
+    )
     seal = Seal(layout.sealed(arena.record.hash))
     seal.make(arena.sealed)
-    with SystemControl(layout) as control, FilePapers(layout, config.arena.program, config.arena.metric) as papers:
+    recall = RecallIndex(
+        layout.recall,
+        campaign=opening.campaign,
+        source=JudgedExperiments(lambda: supervisor.state, repo),
+        embed_command=config.recall.embed_command,
+    )
+    with (
+        SystemControl(layout) as control,
+        FilePapers(layout, config.arena.program, config.arena.metric, recall) as papers,
+    ):
         ledger = FileLedger(layout.ledger, clock.utc)
         if ledger.torn:
             papers.log(f"cut {len(ledger.torn)} bytes of a line that was being written when its writer died")
@@ -127,6 +140,7 @@ def _locked_loop(layout: Layout, wishes: Wishes) -> End:
             timeout_s=config.agent.timeout_s, editable=config.arena.editable,
         )  # fmt: skip
         supervisor = Supervisor(world, rules_of(config, wishes, clock.utc()), options)
+        papers.catch_up()
         ending = supervisor.run(opening)
         stop = supervisor.state.stop_requested
         if stop is None or not stop.now:

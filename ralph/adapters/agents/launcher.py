@@ -56,12 +56,14 @@ class AgentLauncher:
         write_atomic(facts, json.dumps(order.facts))
         write_atomic(brief, order.brief.read_bytes())
         given.touch()
+        recall = self._layout.recall
         entry = self._config.agent_entry(order.agent)
         env = {
             "RALPH_BRIEF": str(brief),
             "RALPH_PROPOSAL": str(cwd / PROPOSAL),
             "RALPH_FACTS": str(facts),
             "RALPH_HISTORY": str(given),
+            "RALPH_RECALL": str(recall),
             "RALPH_SEED": str(self._seed * 1_000_003 + order.id * 101 + order.attempt),
             "RALPH_TIMEOUT_S": f"{self._config.agent.timeout_s:g}",
         }
@@ -71,7 +73,7 @@ class AgentLauncher:
             cwd=cwd,
             env={**env, **_passed_through(entry)},
             writable=(tree,),
-            visible=(folder, given, *self._script(entry)),
+            visible=(folder, given, *([recall] if recall.exists() else []), *self._script(entry)),
             network=entry.kind == "command",
             stdin=brief,
             deadline_s=self._config.agent.timeout_s,

@@ -67,6 +67,14 @@ class Lesson(_Arguments):
     evidence: list[Id] = Field(default_factory=list, description="ids of the experiments that show it")
 
 
+class Wrong(_Arguments):
+    """A learning that is wrong by now."""
+
+    learning: str | int = Field(description="as #id or by its text")
+    because: str = Field(default="", max_length=2_000)
+    evidence: list[Id] = Field(default_factory=list, max_length=200, description="experiments that show it")
+
+
 class Submit(_Arguments):
     """Hand your change in and end. Call it once, when your edit is complete."""
 
@@ -75,8 +83,11 @@ class Submit(_Arguments):
     learnings: Annotated[list[Lesson], BeforeValidator(_parsed)] = Field(
         default_factory=list, max_length=20, description="what earlier verdicts show, with their ids"
     )
-    supersedes: Annotated[list[str | int], BeforeValidator(_parsed)] = Field(
-        default_factory=list, max_length=200, description="learnings that are wrong by now, as #id or by their text"
+    supersedes: Annotated[list[Wrong | str | int], BeforeValidator(_parsed)] = Field(
+        default_factory=list, max_length=200, description="learnings that are wrong by now"
+    )
+    replicates: Id | None = Field(
+        default=None, description="only to run a known experiment once more, unchanged: its number"
     )
 
 

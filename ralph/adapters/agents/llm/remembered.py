@@ -1,7 +1,8 @@
-"""Searching the history by words: what `recall` falls back to where there is no database."""
+"""What `recall` answers: from the index that RALPH_RECALL names, or from the words of RALPH_HISTORY without one."""
 
 import json
 import re
+import sys
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,20 @@ from typing import Any
 MOST = 12  # experiments in one answer
 WORDS = 240  # characters of one hypothesis or reason
 _WORD = re.compile(r"\w+")
+
+
+def recall(words: str, index: str, history: Path) -> str:
+    """What past experiments say; `index` may be empty, and one that cannot be read is as good as none."""
+    from ralph.adapters.asking import ask
+    from ralph.core.recall import told
+    from ralph.errors import RalphError
+
+    if index and _words(words):
+        try:
+            return "\n".join(told(each, words) for each in ask(Path(index), words, MOST).found)
+        except RalphError as error:
+            sys.stderr.write(f"recall: {error}; searching the history instead\n")
+    return search(words, history)
 
 
 def search(words: str, history: Path) -> str:

@@ -10,13 +10,13 @@ from pathlib import Path
 from typing import assert_never
 
 from ralph.adapters.agents.contract import write_proposal
-from ralph.adapters.agents.llm.arguments import Look, Recall, Replace, Submit, Write, read_arguments
+from ralph.adapters.agents.llm.arguments import Look, Recall, Replace, Submit, Write, Wrong, read_arguments
 from ralph.adapters.agents.llm.conversation import ToolCall, ToolResult, arguments_of
 from ralph.adapters.agents.llm.folder import Folder, ToolError
 from ralph.adapters.agents.proposal import read_proposal
 from ralph.core.text import fenced
 from ralph.errors import RefusedError
-from ralph.model import Learning, Proposal
+from ralph.model import Learning, Proposal, Superseded
 
 MOST_LINES = 400
 MOST_CHARS = 30_000  # of one result
@@ -104,11 +104,18 @@ class Desk:
         if broken:
             raise ToolError(f"not accepted, it does not parse: {'; '.join(broken)}. Mend it, then submit again")
         learnings = tuple(Learning(text=one.text, evidence=tuple(one.evidence)) for one in wish.learnings)
-        supersedes = tuple(str(item) for item in wish.supersedes)
+        wrong = (one if isinstance(one, Wrong) else Wrong(learning=one) for one in wish.supersedes)
+        supersedes = tuple(
+            Superseded(learning=str(one.learning), because=one.because, evidence=tuple(one.evidence)) for one in wrong
+        )
         write_proposal(
             self.proposal,
             Proposal(
-                hypothesis=wish.hypothesis, expected=str(wish.expected), learnings=learnings, supersedes=supersedes
+                hypothesis=wish.hypothesis,
+                expected=str(wish.expected),
+                learnings=learnings,
+                supersedes=supersedes,
+                replicates=wish.replicates,
             ),
         )
         try:
