@@ -14,7 +14,9 @@ from git.exc import GitCommandError
 from git.exc import GitError as PyGitError
 
 from ralph.adapters.files import remove_tree
+from ralph.adapters.redaction import refuse_secret
 from ralph.core.constants import changed_constants, constants_of
+from ralph.core.secrets import SHAPES_ONLY, Redactor
 from ralph.errors import ConfigError, GitError, MovedBranchError, RefusedError
 from ralph.model import Change
 
@@ -45,7 +47,7 @@ def experiment_ref(campaign: str, id: int) -> str:  # noqa: A002 - the word of t
 class GitRepo:
     """The port `Repo` on a real repository. `arena` is the arena's folder inside it, `trees` where worktrees go."""
 
-    def __init__(self, arena: Path, trees: Path, editable: Sequence[str]) -> None:
+    def __init__(self, arena: Path, trees: Path, editable: Sequence[str], *, redact: Redactor = SHAPES_ONLY) -> None:
         """Open the repository around `arena`. Raises ConfigError when there is none, or git refuses it."""
         try:
             self._repo = PyRepo(arena, search_parent_directories=True)
@@ -61,7 +63,7 @@ class GitRepo:
                 f"{arena} is not in a git repository. Run `git init`, add your files and commit them"
             ) from None
         self._common = Path(self._git("rev-parse", "--path-format=absolute", "--git-common-dir"))
-        self._trees = trees
+        self._trees, self._redact = trees, redact
         self._prefix = arena.resolve().relative_to(self._top).as_posix()
         self._pathspecs = [f":(top,glob){self.inside(glob)}" for glob in editable]
         self._editable = ", ".join(editable)
@@ -151,7 +153,7 @@ class GitRepo:
 
     def note(self, commit: str, text: str) -> None:
         """Set the verdict note; `git log --notes=ralph` shows it."""
-        self._git("notes", f"--ref={NOTES}", "add", "-f", "-m", text, commit)
+        self._git("notes", f"--ref={NOTES}", "add", "-f", "-m", self._redact(text), commit)
 
     # --- worktrees
 
@@ -193,6 +195,7 @@ class GitRepo:
         before, after = self.files(base), self.files(tree)
         for file, text in after.items():
             _refuse_unparsable(file, text)
+            refuse_secret(self._redact, file, before.get(file, ""), text)
         added, removed = self._numstat(base, tree)
         return Change(
             tree=tree,
@@ -225,7 +228,7 @@ class GitRepo:
         pinned = self._rev(ref)
         if pinned and self._git("show", "-s", "--format=%T %P", pinned) == f"{change.tree} {base}":
             return pinned
-        sha = self._git("commit-tree", change.tree, "-p", base, "-m", message)
+        sha = self._git("commit-tree", change.tree, "-p", base, "-m", self._redact(message))
         self._git("update-ref", "-m", "ralph: pin", ref, sha)
         return sha
 
@@ -286,7 +289,10 @@ class GitRepo:
             f"{self._prefix}/",
         )
         rows = (row.strip().partition("\0") for row in out.split("\1") if row.strip())
-        return [subject + (f" | {' '.join(note.split())}" if note.strip() else "") for subject, _, note in rows]
+        return [
+            self._redact(subject + (f" | {' '.join(note.split())}" if note.strip() else ""))
+            for subject, _, note in rows
+        ]
 
     def files(self, commit: str) -> Mapping[str, str]:
         """Texts by path relative to the arena; bytes that are not UTF-8 are replaced."""

@@ -20,6 +20,7 @@ from ralph.adapters.machine import resolve_device
 from ralph.adapters.papers import FilePapers
 from ralph.adapters.prepare import prepare
 from ralph.adapters.process import become_subreaper
+from ralph.adapters.redaction import redactor_of
 from ralph.adapters.runner import LocalRunner
 from ralph.adapters.sandbox import SandboxLevel, reached
 from ralph.adapters.scoring import ArenaScorer
@@ -73,7 +74,8 @@ def _locked_loop(layout: Layout, wishes: Wishes) -> End:
     config = load(layout.arena_toml)
     device = resolve_device(config.run.device)
     config = load(layout.arena_toml, device=device)
-    repo = GitRepo(layout.arena, layout.trees, config.arena.editable)
+    redact = redactor_of(os.environ, config)
+    repo = GitRepo(layout.arena, layout.trees, config.arena.editable, redact=redact)
     state = fold(read_entries(layout.ledger))
     if state.campaign and (wishes.new or campaign.has_no_baseline(state)):
         campaign.archive(layout, state.campaign)
@@ -90,8 +92,11 @@ def _locked_loop(layout: Layout, wishes: Wishes) -> End:
     opening = campaign.opening(state=state, arena=arena, repo=repo, device=device, now=clock.utc(), name=wishes.name)
     seal = Seal(layout.sealed(arena.record.hash))
     seal.make(arena.sealed)
-    with SystemControl(layout) as control, FilePapers(layout, config.arena.program, config.arena.metric) as papers:
-        ledger = FileLedger(layout.ledger, clock.utc)
+    with (
+        SystemControl(layout) as control,
+        FilePapers(layout, config.arena.program, config.arena.metric, redact) as papers,
+    ):
+        ledger = FileLedger(layout.ledger, clock.utc, redact=redact)
         if ledger.torn:
             papers.log(f"cut {len(ledger.torn)} bytes of a line that was being written when its writer died")
         if not papers.has_tables():
@@ -102,10 +107,14 @@ def _locked_loop(layout: Layout, wishes: Wishes) -> End:
             ledger=ledger,
             repo=repo,
             agents=AgentLauncher(
-                layout=layout, repo=repo, config=config, seed=_seed(opening.campaign), domains=domains
+                layout=layout, repo=repo, config=config, seed=_seed(opening.campaign), domains=domains, redact=redact
             ),
-            runner=LocalRunner(layout=layout, repo=repo, run=config.run, device=device, data=data, domains=domains),
-            scorer=ArenaScorer(layout=layout, config=config, device=device, data=data, seal=seal, domains=domains),
+            runner=LocalRunner(
+                layout=layout, repo=repo, run=config.run, device=device, data=data, domains=domains, redact=redact
+            ),
+            scorer=ArenaScorer(
+                layout=layout, config=config, device=device, data=data, seal=seal, domains=domains, redact=redact
+            ),
             papers=papers,
             control=control,
             watcher=TerminalWatcher(lambda: supervisor.state),
