@@ -169,7 +169,7 @@ class Run:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Experiment:
-    """One idea from brief to verdict. Experiment 0 is the baseline and has no agent.
+    """One idea from brief to verdict. Experiment 0 is the baseline and has no agent; `why` it was this agent.
 
     `scores` are those of its good runs, in the order they were run.
     """
@@ -178,6 +178,7 @@ class Experiment:
     base: str
     started: datetime
     agent: str = ""
+    why: str = ""
     attempt: int = 1
     phase: Phase = Phase.AGENT
     refusals: tuple[str, ...] = ()

@@ -217,7 +217,8 @@ class State:
             self.open_ids.append(event.id)
             self.since[event.id] = at
             self.agent_counts[event.agent] += 1
-        self._change(event.id, base=event.base, agent=event.agent, attempt=event.attempt, phase=Phase.AGENT)
+        why = event.why or self.experiments[event.id].why
+        self._change(event.id, base=event.base, agent=event.agent, why=why, attempt=event.attempt, phase=Phase.AGENT)
 
     def _propose(self, event: AgentEnded | Refused | Committed) -> None:
         was = self._get(event.id)

@@ -130,6 +130,7 @@ def show_view(state: State, id: int) -> View:  # noqa: A002 - the word of the le
         "delta_se": e.delta_se,
         "against": e.against,
         "incumbent": state.incumbent_id == id,
+        "why": e.why,
         "attempts": e.attempt,
         "refusals": list(e.refusals),
         "expected": e.proposal.expected if e.proposal else "",
