@@ -209,7 +209,6 @@ def play(arms: Mapping[str, Arm], mix: Mapping[str, float], policy: Policy, seed
     campaign, gains, hours = Campaign(arms, seed), [], []
     for n in range(1, max(HORIZONS) + 1):
         choice = choose(campaign.state, mix, policy, frozenset(mix))
-        assert choice is not None
         campaign.experiment(choice.agent)
         if n in HORIZONS:
             gains.append(campaign.gain)

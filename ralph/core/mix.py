@@ -48,16 +48,19 @@ class Choice:
     why: str = ""
 
 
-def choose(state: State, mix: Mapping[str, float], policy: Policy, available: frozenset[str]) -> Choice | None:
-    """The agent for the next experiment, among those of `mix` that are `available`; None when there is none.
+def choose(state: State, mix: Mapping[str, float], policy: Policy, available: frozenset[str]) -> Choice:
+    """The agent for the next experiment, among those of `mix` that are `available`.
 
     Pure, randomness included: the same state gives the same choice. An agent whose share is 0 is never asked.
+
+    Raises:
+        LookupError: nobody who has a share is available; what to do then is not for the mix to say.
     """
     names = sorted(name for name in mix if name in available and mix[name] > 0)
-    if len(names) < 2:
-        others = sorted(name for name in mix if name not in available and mix[name] > 0)
-        why = f"{' and '.join(others)} cannot be asked now" if others else ""
-        return Choice(agent=names[0], why=why) if names else None
+    if not names:
+        raise LookupError(f"none of {', '.join(sorted(mix))} can be asked")
+    if len(names) == 1:
+        return Choice(agent=names[0])
     match policy:
         case Policy.SHARES:
             return _by_shares(state, mix, names)
@@ -69,7 +72,7 @@ def choose(state: State, mix: Mapping[str, float], policy: Policy, available: fr
 
 def _by_shares(state: State, mix: Mapping[str, float], names: list[str]) -> Choice:
     """The agent that is furthest behind its share; ties go to the first by name."""
-    total, begun = sum(mix.values()), state.begun
+    total, begun = sum(mix[name] for name in names), state.begun
 
     def behind(name: str) -> float:
         return mix[name] / total * (begun + 1) - state.agent_counts[name]
