@@ -15,6 +15,7 @@ from git.exc import GitError as PyGitError
 
 from ralph.adapters.files import remove_tree
 from ralph.adapters.redaction import refuse_secret
+from ralph.adapters.worktrees import admin_folder
 from ralph.core.constants import changed_constants, constants_of
 from ralph.core.secrets import SHAPES_ONLY, Redactor
 from ralph.errors import ConfigError, GitError, MovedBranchError, RefusedError
@@ -174,7 +175,7 @@ class GitRepo:
             path.unlink()
         elif path.exists():
             remove_tree(path)
-        if (self._common / "worktrees" / name).exists():
+        if admin_folder(self._common, path) is not None:
             self._git("worktree", "prune", "--expire=now")
 
     def examine(self, name: str, base: str) -> Change:
@@ -182,8 +183,8 @@ class GitRepo:
         path = self._trees / name
         if not path.is_dir():
             raise RefusedError("the worktree is gone: the agent removed its own folder")
-        head = (self._common / "worktrees" / name / "HEAD").read_text().strip()
-        if head != base:
+        admin = admin_folder(self._common, path)
+        if admin is None or (admin / "HEAD").read_text().strip() != base:
             raise RefusedError("the agent committed or moved HEAD by itself; edit the files and leave git to ralph")
         try:
             self._stage(path, base)
@@ -213,7 +214,7 @@ class GitRepo:
         try:
             self._stage(path, base)
             diff = ("diff", "--cached", "--no-color", "--no-ext-diff", base, "--", *self._pathspecs)
-            return self._git(*diff, tree=path)[:DRAFT_CHARACTERS]
+            return self._redact(self._git(*diff, tree=path))[:DRAFT_CHARACTERS]
         except GitError:
             return ""
 

@@ -64,14 +64,19 @@ class Wishes:
 
 def run_loop(layout: Layout, wishes: Wishes) -> End:
     """Everything from an empty state/ to the end of a loop."""
-    for name in [n for n in os.environ if n.startswith("GIT_")]:
-        del os.environ[name]  # a hook or an editor that started us must not redirect our git
+    forget_git_variables()
     lock = FolderLock(layout.lock)
     try:
         become_subreaper()
         return _locked_loop(layout, wishes)
     finally:
         lock.release()
+
+
+def forget_git_variables() -> None:
+    """A hook or an editor that started us must not redirect our git."""
+    for name in [n for n in os.environ if n.startswith("GIT_")]:
+        del os.environ[name]
 
 
 def _locked_loop(layout: Layout, wishes: Wishes) -> End:
@@ -112,7 +117,7 @@ def _locked_loop(layout: Layout, wishes: Wishes) -> End:
             ledger=ledger,
             repo=repo,
             agents=AgentLauncher(
-                layout=layout, repo=repo, config=config, seed=_seed(opening.campaign), domains=domains, redact=redact
+                layout=layout, repo=repo, config=config, seed=seed_of(opening.campaign), domains=domains, redact=redact
             ),
             runner=LocalRunner(
                 layout=layout, repo=repo, run=config.run, device=device, data=data, domains=domains, redact=redact
@@ -130,11 +135,7 @@ def _locked_loop(layout: Layout, wishes: Wishes) -> End:
             version=ralph.__version__,
             sandbox=str(domains.level),
         )
-        options = Options(
-            device=device, budget_s=config.run.budget_s, limit_tokens=config.agent.brief_tokens,
-            timeout_s=config.agent.timeout_s, editable=config.arena.editable,
-        )  # fmt: skip
-        supervisor = Supervisor(world, rules_of(config, wishes, clock.utc()), options)
+        supervisor = Supervisor(world, rules_of(config, wishes, clock.utc()), options_of(config, device))
         ending = supervisor.run(opening)
         stop = supervisor.state.stop_requested
         if stop is None or not stop.now:
@@ -166,6 +167,17 @@ def rules_of(config: Config, wishes: Wishes, now: datetime) -> Rules:
             until=next_time(until, now) if until else None,
             device_hours=wish(wishes.device_hours, budget.device_hours),
         ),
+    )
+
+
+def options_of(config: Config, device: str) -> Options:
+    """What a brief says of the arena."""
+    return Options(
+        device=device,
+        budget_s=config.run.budget_s,
+        limit_tokens=config.agent.brief_tokens,
+        timeout_s=config.agent.timeout_s,
+        editable=config.arena.editable,
     )
 
 
@@ -222,6 +234,6 @@ def crash_points(wanted: str) -> Callable[[str], None]:
     return reach
 
 
-def _seed(name: str) -> int:
+def seed_of(name: str) -> int:
     """A seed for agents that stays the same over a campaign."""
     return sum((i + 1) * b for i, b in enumerate(name.encode())) % 1_000_003

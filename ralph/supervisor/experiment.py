@@ -14,7 +14,7 @@ from ralph.core.asking import Mix, allowance
 from ralph.core.fold import State
 from ralph.errors import RefusedError
 from ralph.events import AgentEnded, Briefed, Committed, Event, Refused, RunEnded, Scored, Settled
-from ralph.model import Change, Draft, Experiment, Verdict
+from ralph.model import Change, Draft, Experiment, Proposal, Verdict
 from ralph.ports import AgentOrder, Job, RunOrder, ScoreOrder, World
 
 Effect = Brief | Propose | Commit | Measure | Score | Settle
@@ -135,12 +135,9 @@ class Experiments:
         world, e = self._world, self._state.experiments[action.id]
         order, hypothesis = self._agent_order(e), ""
         try:
-            proposal = world.agents.proposal(order)
+            proposal = self.proposal(e)
             hypothesis = proposal.hypothesis
-            if broken := world.scorer.broken_seal():
-                raise RefusedError(broken)
-            change = world.repo.examine(order.tree, e.base)
-            self._refuse_known(change, e)
+            change = self.examine(e)
         except RefusedError as error:
             diff = world.repo.draft(order.tree, e.base)
             self._record(Refused(id=e.id, attempt=e.attempt, reason=str(error), hypothesis=hypothesis, diff=diff))
@@ -166,6 +163,18 @@ class Experiments:
         )
         world.repo.discard(order.tree)
         world.reach("committed")
+
+    def proposal(self, e: Experiment) -> Proposal:
+        """What the agent handed back. Raises RefusedError when it is not usable."""
+        return self._world.agents.proposal(self._agent_order(e))
+
+    def examine(self, e: Experiment) -> Change:
+        """What the agent changed. Raises RefusedError with the rule that it breaks."""
+        if broken := self._world.scorer.broken_seal():
+            raise RefusedError(broken)
+        change = self._world.repo.examine(_agent_tree(e.id), e.base)
+        self._refuse_known(change, e)
+        return change
 
     def _refuse_known(self, change: Change, e: Experiment) -> None:
         """No device time for what was tried already; the answer is on record."""
