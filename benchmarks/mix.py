@@ -16,7 +16,17 @@ alone on average in that scenario (which nobody knows beforehand) and its regret
 campaign in hindsight gained more, of the bandit and of equal shares. A regret below 0 is the gain of mixing: two kinds
 of room hold more than one. Hours are those of the lane.
 
-What it shows (200 campaigns each, benchmarks/results/mix.json): see the end of this page, `FOUND`.
+What it shows (200 campaigns each, benchmarks/results/mix.json). Where agents differ much and one is bad, the bandit
+gains 14 to 33% more than equal shares after 60 experiments and 1 to 27% after 200. It does not always win: with two
+good agents of separate rooms (`two`) it loses 4% after 200, since it stays with the one whose gains were large while
+the other's room is untouched; where the quick one is exhausted soon (`late`) it loses 8% after 60 and 3% (within the
+error) after 200; among equals it changes nothing. Finding out costs: after 60 experiments it has 60 to 98% of what the
+agent that is best alone would have had, and a regret of 2 to 13 sigmas, less than that of equal shares but for `late`;
+after 200 it has 85 to 140%, and its regret is below 0 in half of the scenarios, for a mix draws on more than one room.
+Whoever knows which agent is best should say so in the shares, which are the bandit's prior, or use that one alone.
+
+HALF_LIFE and PRIOR were chosen on other campaigns (seeds 0 to 39) out of 10, 20, 40, 100 and 2, 5, 10: the mean ratio
+to equal shares over all scenarios lay between 1.09 and 1.16 after 60 experiments and between 1.02 and 1.10 after 200.
 """
 
 import argparse

@@ -323,7 +323,7 @@ class GitRepo:
 
     def diff(self, old: str, new: str) -> str:
         """A unified diff of the arena's folder."""
-        return self._git("diff", "--no-color", "--no-ext-diff", old, new, "--", f"{self._prefix}/")
+        return self._redact(self._git("diff", "--no-color", "--no-ext-diff", old, new, "--", f"{self._prefix}/"))
 
     def _names(self, treeish: str, pathspecs: Sequence[str]) -> list[str]:
         out = self._git(
