@@ -97,9 +97,9 @@ def brief(story: Story, breaker: str, limit: int = 12_000) -> str:
 
 
 def blocks(markdown: str) -> Iterator[tuple[str, str]]:
-    """Each line with the label of the block that it stands in, as CommonMark reads fences; outside the label is empty.
+    """Each line with the label of its block, as CommonMark reads fences; outside of blocks the label is empty.
 
-    A fence has up to three blanks before it and is closed by as many or more of its own mark with nothing behind. A line
+    A fence has up to three blanks before it and is closed by as many of its own mark with nothing behind. A line
     ends with a carriage return as well as with a newline.
     """
     fence, label = "", ""
