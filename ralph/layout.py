@@ -109,6 +109,15 @@ class Layout:
         return self.state / "trees"
 
     @property
+    def tries(self) -> Path:
+        """Scratch folders of `ralph agent try`."""
+        return self.state / "try"
+
+    def scratch(self, name: str) -> "Layout":
+        """The same arena with a state of its own, below `tries`."""
+        return Layout(root=self.tries / name, arena=self.arena)
+
+    @property
     def archive(self) -> Path:
         """Ended campaigns."""
         return self.state / "archive"

@@ -221,7 +221,7 @@ class Draft:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Experiment:
-    """One idea from brief to verdict. Experiment 0 is the baseline and has no agent.
+    """One idea from brief to verdict. Experiment 0 is the baseline and has no agent; `why` it was this agent.
 
     `scores` are those of its good runs, in the order they were run. `postponed`: its agent met a usage limit, an outage
     or the end of its budget and is to be asked again. The first `drafted_runs` runs are those of refused drafts.

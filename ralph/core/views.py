@@ -138,13 +138,13 @@ def show_view(state: State, id: int) -> View:  # noqa: A002 - the word of the le
         "delta_se": e.delta_se,
         "against": e.against,
         "incumbent": state.incumbent_id == id,
+        "why": e.why,
         "attempts": e.attempt,
         "refusals": list(e.refusals),
         "drafts": [
             {"attempt": d.attempt, "reason": d.reason, "hypothesis": d.hypothesis, "commit": d.commit or None}
             for d in e.drafts
         ],
-        "why": e.why,
         "expected": e.proposal.expected if e.proposal else "",
         "learnings": [_learning(each) for each in e.proposal.learnings] if e.proposal else [],
         "supersedes": [each.learning for each in e.proposal.supersedes] if e.proposal else [],

@@ -15,7 +15,7 @@ from ralph.layout import Layout, locate
 GROUPS = {
     "Loop": ("loop", "status", "stop", "pause", "resume", "note"),
     "Look": ("log", "show", "diff", "recall", "report", "export"),
-    "Set up": ("init", "check", "adopt"),
+    "Set up": ("init", "check", "agent", "adopt"),
 }
 
 
@@ -289,6 +289,30 @@ def check(layout: Layout, as_json: bool) -> None:
         print_findings(found)
     if any(f.blocking for f in found):
         sys.exit(ExitStatus.CONFIG)
+
+
+@main.group()
+def agent() -> None:
+    """Try an agent out: `ralph agent try NAME`."""
+
+
+@agent.command("try")
+@click.argument("name")
+@click.option("--brief", "whole_brief", is_flag=True, help="Print the whole brief.")
+@click.option("--keep", is_flag=True, help="Keep brief and log, below state/try.")
+@json_option
+@with_layout
+def agent_try(layout: Layout, name: str, whole_brief: bool, keep: bool, as_json: bool) -> None:
+    """One brief, one proposal, no run. Status 0: the loop would run it; 1: it would refuse it."""
+    from ralph.front.agent_try import print_tried, try_agent
+
+    tried = try_agent(layout, name, keep=keep)
+    if as_json:
+        print_json(tried.as_json())
+    else:
+        print_tried(tried, whole_brief=whole_brief)
+    if tried.status:
+        sys.exit(tried.status)
 
 
 @main.command()

@@ -170,6 +170,7 @@ def show_pairs(view: View) -> Pairs:
         ("score", _mean_cell(view["scores"], digits) if view["scores"] else ""),
         ("delta", delta),
         ("agent", agent),
+        ("why it", plain(view["why"])),
         ("lines", f"{view['lines_delta']:+d}" if view["lines_delta"] else ""),
         ("constants", constants),
         *[("refused", plain(reason)) for reason in view["refusals"]],

@@ -135,12 +135,9 @@ class Experiments:
         world, e = self._world, self._state.experiments[action.id]
         order, hypothesis = self._agent_order(e), ""
         try:
-            proposal = world.agents.proposal(order)
+            proposal = self.proposal(e)
             hypothesis = proposal.hypothesis
-            if broken := world.scorer.broken_seal():
-                raise RefusedError(broken)
-            change = world.repo.examine(order.tree, e.base)
-            self._refuse_known(change, proposal, e)
+            change = self.examine(e, proposal)
         except RefusedError as error:
             diff = world.repo.draft(order.tree, e.base)
             self._record(Refused(id=e.id, attempt=e.attempt, reason=str(error), hypothesis=hypothesis, diff=diff))
@@ -168,6 +165,18 @@ class Experiments:
         )
         world.repo.discard(order.tree)
         world.reach("committed")
+
+    def proposal(self, e: Experiment) -> Proposal:
+        """What the agent handed back. Raises RefusedError when it is not usable."""
+        return self._world.agents.proposal(self._agent_order(e))
+
+    def examine(self, e: Experiment, proposal: Proposal) -> Change:
+        """What the agent changed. Raises RefusedError with the rule that it breaks."""
+        if broken := self._world.scorer.broken_seal():
+            raise RefusedError(broken)
+        change = self._world.repo.examine(_agent_tree(e.id), e.base)
+        self._refuse_known(change, proposal, e)
+        return change
 
     def _refuse_known(self, change: Change, proposal: Proposal, e: Experiment) -> None:
         """No device time for what was tried already, unless it is asked for; the answer is on record."""

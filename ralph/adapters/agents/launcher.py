@@ -9,15 +9,17 @@ from pathlib import Path
 from typing import assert_never
 
 from ralph.adapters.agents.proposal import PROPOSAL, read_proposal
-from ralph.adapters.domains import REAP_S, Domains, Start, finished, read_log, shell
+from ralph.adapters.domains import REAP_S, Domains, Start, finished, log_of, read_log, shell
 from ralph.adapters.files import write_atomic
 from ralph.adapters.gateway.calls import Spent, read_calls, total
 from ralph.adapters.gateway.door import Door, Terms, open_door
 from ralph.adapters.gateway.upstream import upstream_of
 from ralph.adapters.git import GitRepo
 from ralph.adapters.process import Child, Exit, ExitReason, reap_leftovers
+from ralph.adapters.redaction import redact_file
 from ralph.config import AgentEntry, Config
 from ralph.core.crash import last_error
+from ralph.core.secrets import SHAPES_ONLY, Redactor
 from ralph.errors import ConfigError, RefusedError
 from ralph.events import AgentEnded
 from ralph.layout import Layout
@@ -28,11 +30,20 @@ GRACE_S = 2.0  # between TERM and KILL when its clock runs out: time to save wha
 
 
 class AgentLauncher:
-    """Starts the agents that the arena names."""
+    """Starts the agents that the arena names. What they leave is without secrets before anybody looks at it."""
 
-    def __init__(self, *, layout: Layout, repo: GitRepo, config: Config, seed: int, domains: Domains) -> None:
+    def __init__(
+        self,
+        *,
+        layout: Layout,
+        repo: GitRepo,
+        config: Config,
+        seed: int,
+        domains: Domains,
+        redact: Redactor = SHAPES_ONLY,
+    ) -> None:
         self._layout, self._repo, self._config, self._seed = layout, repo, config, seed
-        self._domains = domains
+        self._domains, self._redact = domains, redact
 
     def remains(self, order: AgentOrder) -> AgentEnded | None:
         """How it ended while no supervisor looked; its worktree must still be there, since its edit lies in it."""
@@ -53,7 +64,7 @@ class AgentLauncher:
         cwd = self._repo.arena_in(tree)
         (cwd / PROPOSAL).parent.mkdir(exist_ok=True)
         facts, brief, given = folder / "facts.json", folder / "brief.md", self._layout.history
-        write_atomic(facts, json.dumps(order.facts))
+        write_atomic(facts, json.dumps(self._redact.within(order.facts)))
         write_atomic(brief, order.brief.read_bytes())
         given.touch()
         recall = self._layout.recall
@@ -112,7 +123,7 @@ class AgentLauncher:
         tree = self._layout.tree(order.tree)
         if not tree.is_dir():
             raise RefusedError("the worktree is gone: the agent removed its own folder")
-        return read_proposal(self._repo.arena_in(tree))
+        return self._redact.within(read_proposal(self._repo.arena_in(tree)))
 
     def _script(self, entry: AgentEntry) -> tuple[Path, ...]:
         return ((self._layout.arena / entry.script).resolve(),) if entry.kind == "scripted" else ()
@@ -131,6 +142,7 @@ class AgentLauncher:
                 assert_never(entry.kind)
 
     def _result(self, order: AgentOrder, exit_: Exit) -> AgentEnded:
+        redact_file(log_of(self._layout.agent(order.id, order.attempt)), self._redact)
         spent = total(read_calls(self._layout.calls(order.id, order.attempt)))
         outcome, reason = self._outcome(order, exit_, spent)
         return AgentEnded(
