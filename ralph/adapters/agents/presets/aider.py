@@ -3,10 +3,11 @@
 import re
 from collections.abc import Mapping
 
-from ralph.adapters.agents.presets.preset import Api, Preset, Setting, nothing
+from ralph.adapters.agents.presets.preset import Api, Preset, Setting
 from ralph.adapters.agents.presets.report import Report
 from ralph.adapters.agents.proposal import PROPOSAL
 
+CONFIG = "aider.conf.yml"
 TOLD = re.compile(r"^Tokens: ([\d.,]+[kM]?) sent, .*?([\d.,]+[kM]?) received\.(?:.*\$([\d.]+) session)?", re.MULTILINE)
 UNITS = {"k": 1_000, "M": 1_000_000}
 
@@ -19,8 +20,13 @@ def argv(setting: Setting) -> tuple[str, ...]:
         "--no-git", "--no-auto-commits", "--no-auto-lint", "--no-suggest-shell-commands", "--no-detect-urls",
         "--no-check-update", "--no-show-release-notes", "--no-show-model-warnings", "--analytics-disable",
         "--no-stream", "--no-pretty", "--no-fancy-input", "--disable-playwright", "--map-tokens", "0",
-        "--config", "/dev/null", "--env-file", "/dev/null", *setting.files, PROPOSAL,
+        "--config", str(setting.home / CONFIG), "--env-file", "/dev/null", *setting.files, PROPOSAL,
     )  # fmt: skip
+
+
+def home(_setting: Setting) -> Mapping[str, str]:
+    """A configuration that says little, instead of one that may lie in the repository; an empty one is an error."""
+    return {CONFIG: "analytics: false\n"}
 
 
 def env(setting: Setting) -> Mapping[str, str]:
@@ -55,7 +61,7 @@ PRESET = Preset(
     install="pipx install aider-chat",
     argv=argv,
     env=env,
-    home=nothing,
+    home=home,
     read=read,
     needs_model=True,
 )

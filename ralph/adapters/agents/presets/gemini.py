@@ -1,4 +1,7 @@
-"""Gemini CLI, `gemini -p`. It speaks the Gemini API, below the gateway's address."""
+"""Gemini CLI, `gemini -p`. It speaks the Gemini API, below the gateway's address.
+
+Not covered: a GEMINI.md in the repository, which it reads whatever it is told (names of context files only add up).
+"""
 
 import json
 from collections.abc import Mapping
@@ -26,13 +29,13 @@ def env(setting: Setting) -> Mapping[str, str]:
 
 
 def home(setting: Setting) -> Mapping[str, str]:
-    """Settings: how it authenticates, no GEMINI.md, nothing sent to anyone else."""
+    """Settings: how it authenticates, and nothing sent to anyone else."""
     settings = {
         "security": {"auth": {"selectedType": "gemini-api-key" if setting.url else "oauth-personal"}},
         "general": {"enableAutoUpdate": False, "enableAutoUpdateNotification": False},
         "privacy": {"usageStatisticsEnabled": False},
         "telemetry": {"enabled": False},
-        "context": {"fileName": "no-such-file.md"},
+        "context": {"includeDirectoryTree": False},
     }
     return {".gemini/settings.json": json.dumps(settings)}
 

@@ -17,6 +17,7 @@ from ralph.layout import Layout
 from ralph.model import Proposal
 from ralph.ports import AgentOrder
 from tests.arenas import toy_arena
+from tests.conftest import git
 
 PATIENCE_S = 100.0
 BRIEF = "Change train.py, write .ralph/proposal.json and end. This is brief number {id}.\n"
@@ -27,6 +28,10 @@ class Agency:
 
     def __init__(self, root: Path, entry: Mapping[str, Any], timeout_s: float = 60.0) -> None:
         toy_arena(root, [])
+        for name in ("CLAUDE.md", "AGENTS.md", "GEMINI.md"):
+            (root / name).write_text("planted-in-repository\n")
+        git(root, "add", ".")
+        git(root, "commit", "-q", "-m", "Instructions for agents that work on the repository")
         config = parse(
             {"agent": {"use": "cli", "timeout_s": timeout_s}, "agents": {"cli": {"kind": "command", **entry}}}
         )
@@ -42,7 +47,7 @@ class Agency:
         end = time.monotonic() + PATIENCE_S
         while (ended := job.poll()) is None:
             assert time.monotonic() < end, "the agent does not end"
-            select.select([job.fileno()], [], [], 0.5)
+            select.select([job.fileno() or 0], [], [], 0.5)
         return ended
 
     def order(self, number: int) -> AgentOrder:

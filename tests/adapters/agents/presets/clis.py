@@ -8,27 +8,22 @@ from typing import Any
 
 import pytest
 
+from tests.arenas import TRAIN
 from tests.provider import Reply, Request, ToolCall, Usage
 
 FOLDER_VARIABLE = "RALPH_CLI_BIN"
 EDIT = "sed -i 's/^LEARNING_RATE = .*/LEARNING_RATE = {rate}/' train.py"
 PROPOSE = """printf '{{"hypothesis": "rate {rate}", "expected": "%s"}}' "$!" > .ralph/proposal.json"""
 COMMAND = "(setsid sleep 271 >/dev/null 2>&1 </dev/null & {propose}); {edit}; echo {marker}"
-BLOCKS = """train.py
-```python
-<<<<<<< SEARCH
-LEARNING_RATE = 0.5
-=======
-LEARNING_RATE = {rate}
->>>>>>> REPLACE
+WHOLE_FILES = """{marker} is here.
+
+train.py
 ```
+{train}```
 
 .ralph/proposal.json
-```json
-<<<<<<< SEARCH
-=======
+```
 {{"hypothesis": "rate {rate}"}}
->>>>>>> REPLACE
 ```
 """
 
@@ -61,7 +56,9 @@ class Model:
         number = self.conversations
         call = shell_call(request, command(number))
         if call is None:
-            return Reply(text=f"marker-of-{number} is here.\n\n{BLOCKS.format(rate=rate(number))}", usage=usage)
+            train = TRAIN.replace("LEARNING_RATE = 0.5", f"LEARNING_RATE = {rate(number)}")
+            told = WHOLE_FILES.format(marker=f"marker-of-{number}", train=train, rate=rate(number))
+            return Reply(text=told, usage=usage)
         return Reply(text=f"marker-of-{number}", tools=(call,), usage=usage)
 
 

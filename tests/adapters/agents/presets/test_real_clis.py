@@ -13,6 +13,7 @@ import pytest
 from ralph.model import AgentOutcome
 from tests.adapters.agents.presets.agency import Agency
 from tests.adapters.agents.presets.clis import Model, cli, rate, seed_home
+from tests.adapters.agents.presets.google import Google
 from tests.adapters.keeping import nothing_survives
 from tests.provider import Fault, Provider, Reply, limited
 
@@ -28,6 +29,7 @@ ENTRIES: dict[str, dict[str, Any]] = {
     "pi": {"preset": "pi", "model": "test-model", **CHAT},
     "pi, responses": {"preset": "pi", "model": "openai/test-model"},
     "pi, messages": {"preset": "pi", "model": "anthropic/test-model"},
+    "gemini": {"preset": "gemini", "model": "gemini-test"},
     "aider": {"preset": "aider", "model": "test-model", **CHAT},
     "aider, messages": {"preset": "aider", "model": "anthropic/test-model"},
 }
@@ -54,8 +56,9 @@ def test_it_edits_proposes_and_leaves_no_process_and_nothing_of_one_reaches_the_
 ) -> None:
     entry = ENTRIES[name]
     cli(entry["preset"], monkeypatch)
-    (before := {path: path.read_bytes() for path in user.rglob("*") if path.is_file()})
-    with Provider(Model()) as provider, nothing_survives(tmp_path / "arena"):
+    before = {path: path.read_bytes() for path in user.rglob("*") if path.is_file()}
+    serve = Google if name == "gemini" else Provider
+    with serve(Model()) as provider, nothing_survives(tmp_path / "arena"):
         agency = Agency(tmp_path / "arena", {**entry, "base_url": provider.url})
         for number in (1, 2):
             ended = agency.run(number)
@@ -70,7 +73,8 @@ def test_it_edits_proposes_and_leaves_no_process_and_nothing_of_one_reaches_the_
     second = next(n for n, raw in enumerate(asked) if b"brief number 2" in raw)
     assert any(b"marker-of-1" in raw for raw in asked[:second]) or entry["preset"] == "aider"
     assert not any(b"marker-of-1" in raw or b"brief number 1" in raw for raw in asked[second:])
-    assert not any(b"planted-by-user" in raw for raw in asked)
+    planted = b"planted-by-user" if name == "gemini" else b"planted"  # it reads the repository's GEMINI.md
+    assert [raw[at - 200 : at + 40] for raw in asked if (at := raw.find(planted)) >= 0] == []
     assert {path: path.read_bytes() for path in user.rglob("*") if path.is_file()} == before
 
 
@@ -134,6 +138,7 @@ def test_claude_with_a_login_of_its_own_says_when_its_limit_ends(
         agency = Agency(tmp_path / "arena", entry)
         first, second = agency.run(1), agency.run(2)
         headers = [request.headers for request in provider.requests]
+        assert not any(b"planted" in request.raw for request in provider.requests)
     assert (first.outcome, first.resume_at) == (AgentOutcome.LIMITED, datetime.fromtimestamp(until, UTC))
     assert "five hour" in first.reason
     assert second.outcome is AgentOutcome.PROPOSED
