@@ -8,7 +8,8 @@ from ralph.adapters.agents.presets.report import Report
 from ralph.adapters.agents.proposal import PROPOSAL
 
 CONFIG = "aider.conf.yml"
-TOLD = re.compile(r"^Tokens: ([\d.,]+[kM]?) sent, .*?([\d.,]+[kM]?) received\.(?:.*\$([\d.]+) session)?", re.MULTILINE)
+AMOUNT = r"(\d[\d,]*(?:\.\d+)?[kM]?)"
+TOLD = re.compile(rf"^Tokens: {AMOUNT} sent, .*?{AMOUNT} received\.(?:.*\$(\d+(?:\.\d+)?) session)?", re.MULTILINE)
 UNITS = {"k": 1_000, "M": 1_000_000}
 
 
@@ -49,11 +50,7 @@ def read(text: str) -> Report:
 
 
 def _whole(text: str) -> int:
-    factor = UNITS.get(text[-1], 1)
-    try:
-        return int(float(text.rstrip("kM").replace(",", "")) * factor)
-    except ValueError:
-        return 0
+    return int(float(text.rstrip("kM").replace(",", "")) * UNITS.get(text[-1], 1))
 
 
 PRESET = Preset(

@@ -21,6 +21,8 @@ from ralph.adapters.agents.presets.report import (
 )
 
 TOOLS = "Bash,Edit,Read,Write,Glob,Grep"
+WEATHER = ("rate_limit", "overloaded", "server_error")  # the last also when it could not connect
+SYNTHETIC = "<synthetic>"  # its own words in place of the model's, when a call failed
 READ_AND_WRITTEN = ("input_tokens", "cache_creation_input_tokens", "cache_read_input_tokens", "output_tokens")
 
 
@@ -55,14 +57,14 @@ def env(setting: Setting) -> Mapping[str, str]:
 def read(text: str) -> Report:
     """The figures of its `result`; before there is one, those of the messages so far, a lower bound."""
     limit: Limit | None = None
-    message, seen, result = "", {}, None
+    message, kind, seen, result = "", "", {}, None
     for event in events(text):
         match event.get("type"):
             case "rate_limit_event":
                 limit = _limit(part(event, "rate_limit_info"))
             case "assistant" if not event.get("parent_tool_use_id"):
-                said = part(event, "message")
-                message = _words(said) or message
+                said, kind = part(event, "message"), text_of(event, "error")
+                message = (_words(said) if said.get("model") != SYNTHETIC else "") or message
                 seen[text_of(said, "id")] = count(part(said, "usage"), *READ_AND_WRITTEN)
             case "result":
                 result = event
@@ -73,7 +75,7 @@ def read(text: str) -> Report:
         tokens=count(part(result, "usage"), *READ_AND_WRITTEN),
         usd=number(result, "total_cost_usd"),
         calls=count(result, "num_turns"),
-        limit=limit or (outage(number(result, "api_error_status"), error) if error else None),
+        limit=limit or (_outage(kind, number(result, "api_error_status"), error) if error else None),
         error=error,
         message=message,
     )
@@ -85,6 +87,10 @@ def _limit(info: Mapping[str, Any]) -> Limit | None:
         return None
     kind = text_of(info, "rateLimitType").replace("_", " ")
     return Limit(words=f"usage limit reached{f' ({kind})' if kind else ''}", resume_at=moment(number(info, "resetsAt")))
+
+
+def _outage(kind: str, status: float, error: str) -> Limit | None:
+    return Limit(words=error[:200]) if kind in WEATHER else outage(status, error[:200])
 
 
 def _words(message: Mapping[str, Any]) -> str:

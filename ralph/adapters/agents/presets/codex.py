@@ -7,7 +7,7 @@ does not work inside another; ours is around it. CODEX_HOME must not lie below T
 import json
 import re
 from collections.abc import Mapping
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 
 from ralph.adapters.agents.presets.preset import Preset, Setting
 from ralph.adapters.agents.presets.report import Limit, Report, count, events, part, text_of
@@ -50,7 +50,8 @@ request_max_retries = 4
 stream_max_retries = 4
 """
 LIMITED = re.compile(
-    r"usage limit|rate limit|quota|at capacity|overloaded|high demand|last status: (429|5\d\d)", re.IGNORECASE
+    r"usage limit|rate limit|quota|at capacity|overloaded|high demand|status:? (429|5\d\d)|stream disconnected",
+    re.IGNORECASE,
 )
 RESUME = re.compile(
     r"try again at (?:(?P<day>[A-Z][a-z]{2} \d{1,2})(?:st|nd|rd|th), (?P<year>\d{4}) )?(?P<hour>\d{1,2}:\d\d [AP]M)"
@@ -119,9 +120,7 @@ def _resume_at(error: str, now: datetime) -> datetime | None:
             return datetime.combine(day, hour).astimezone(UTC)
     except ValueError:
         return None
-    said = datetime.combine(now.date(), hour)
-    midnight_between = said < now - timedelta(hours=12)
-    return (said + timedelta(days=1) if midnight_between else said).astimezone(UTC)
+    return datetime.combine(now.date(), hour).astimezone(UTC)
 
 
 PRESET = Preset(
