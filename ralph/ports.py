@@ -75,7 +75,7 @@ class Job(Protocol[T_co]):
 class AgentOrder:
     """What one agent is started with: its worktree, the file with all it may know, the facts for those that compute.
 
-    `usd_left` and `tokens_left` are what it may spend on calls to its provider; None is no cap.
+    `usd_left` and `tokens_left` are what it may spend; None is no cap.
     """
 
     id: int
@@ -170,6 +170,10 @@ class Repo(Protocol):
 
     def examine(self, name: str, base: str) -> Change:
         """What the worktree changes against `base`. Raises RefusedError naming the rule that it breaks."""
+        ...
+
+    def draft(self, name: str, base: str) -> str:
+        """What the worktree changes in the editable files, as a diff of bounded length; empty if it cannot be read."""
         ...
 
     def twin(self, campaign: str, tree: str, but: int) -> int | None:

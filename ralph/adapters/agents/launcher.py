@@ -167,29 +167,42 @@ class AgentLauncher:
         report = PRESETS[entry.preset].read(log_end(log_of(self._layout.agent(order.id, order.attempt))))
         return replace(report, tokens=0, calls=0, limit=None) if entry.login == "key" else report
 
+    def _gateway_failure(self, order: AgentOrder) -> str:
+        """Why its gateway ended before it did; empty if it did not, or there was none."""
+        folder = self._layout.gateway(order.id, order.attempt)
+        exit_ = finished(folder)
+        return "" if exit_ is None or exit_.status == 0 else last_error(read_log(folder))
+
     def _outcome(self, order: AgentOrder, exit_: Exit, spent: Spent, report: Report) -> tuple[AgentOutcome, str]:
-        """An agent is judged by what it left; calls, clock and exit status only explain why it left nothing."""
+        """An agent is judged by what it left; all else only explains why it left nothing."""
         try:
             self.proposal(order)
         except RefusedError as error:
-            if spent.refused:
-                return AgentOutcome.BUDGET, f"{error}; its next call could have passed the budget"
-            if spent.limited:
-                return AgentOutcome.LIMITED, f"{error}; its provider answered {spent.limit}"
-            log, words = read_log(self._layout.agent(order.id, order.attempt)), report.message
-            if exit_.reason is ExitReason.DEADLINE:
-                return AgentOutcome.DEADLINE, f"{error}; its {self._config.agent.timeout_s:g} s were over"
-            if exit_.reason is not ExitReason.ENDED:
-                return AgentOutcome.FAILED, f"{error}; it was ended: {exit_.detail}"
-            if report.limit is not None:
-                return AgentOutcome.LIMITED, f"{error}; {report.limit.words}"
-            if report.error:
-                return AgentOutcome.FAILED, f"{error}; it says: {_short(report.error)}"
-            if exit_.status != 0:
-                how = f"exit status {exit_.status}" if exit_.signal is None else f"signal {exit_.signal}"
-                return AgentOutcome.FAILED, f"{error}; {exit_.detail or f'{how}: {last_error(log)}'}"
-            return AgentOutcome.NOTHING, f"{error}; its last words: {_short(words)}" if words else str(error)
+            outcome, why = self._why_nothing(order, exit_, spent, report)
+            return outcome, f"{error}; {why}" if why else str(error)
         return AgentOutcome.PROPOSED, ""
+
+    def _why_nothing(self, order: AgentOrder, exit_: Exit, spent: Spent, report: Report) -> tuple[AgentOutcome, str]:
+        """In the order of what it proves: calls on record, our clock, the CLI's own word, exit status, last words."""
+        if spent.refused:
+            return AgentOutcome.BUDGET, spent.refused
+        if spent.limited:
+            return AgentOutcome.LIMITED, f"its provider answered {spent.limit}"
+        if broken := self._gateway_failure(order):
+            return AgentOutcome.FAILED, f"its gateway ended: {broken}"
+        if exit_.reason is ExitReason.DEADLINE:
+            return AgentOutcome.DEADLINE, f"its {self._config.agent.timeout_s:g} s were over"
+        if exit_.reason is not ExitReason.ENDED:
+            return AgentOutcome.FAILED, f"it was ended: {exit_.detail}"
+        if report.limit is not None:
+            return AgentOutcome.LIMITED, report.limit.words
+        if report.error:
+            return AgentOutcome.FAILED, f"it says: {_short(report.error)}"
+        if exit_.status != 0:
+            how = f"exit status {exit_.status}" if exit_.signal is None else f"signal {exit_.signal}"
+            error = last_error(read_log(self._layout.agent(order.id, order.attempt)))
+            return AgentOutcome.FAILED, exit_.detail or f"{how}: {error}"
+        return AgentOutcome.NOTHING, f"its last words: {_short(report.message)}" if report.message else ""
 
 
 class _AgentJob:

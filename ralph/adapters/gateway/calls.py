@@ -28,6 +28,7 @@ class Call:
         limited: the provider's usage limit, or an outage.
         resume_at: when the provider says that it goes on, if it does.
         error: its type, in the provider's or the gateway's word.
+        reason: the gateway's words, when it refused.
         estimated: tokens are estimated from what was sent and received, since the answer did not say.
     """
 
@@ -45,6 +46,7 @@ class Call:
     limited: bool = False
     resume_at: datetime | None = None
     error: str = ""
+    reason: str = ""
     estimated: bool = False
 
 
@@ -56,7 +58,7 @@ class Spent:
         usd: dollars, as far as prices are known.
         tokens: read and written.
         calls: those that were sent.
-        refused: why the gateway refused one, in the word of the record; empty if it did not.
+        refused: why the gateway refused one, in words; empty if it did not.
         limited: the last call to one of its models met a usage limit or an outage.
         limit: its error.
         resume_at: the latest moment named by such calls.
@@ -125,7 +127,7 @@ def read_calls(path: Path) -> tuple[Call, ...]:
             begun = "ended" not in row
             row.pop("ended", None)
             call = _call(row)
-        except (ValueError, TypeError, AttributeError):
+        except (ValueError, TypeError, KeyError, AttributeError):
             continue
         found[key] = _unfinished(call) if begun and isinstance(key, int) else call
     return tuple(found.values())
@@ -142,7 +144,7 @@ def total(calls: Iterable[Call]) -> Spent:
         usd=sum(call.usd or 0.0 for call in sent),
         tokens=sum(call.input + call.output for call in sent),
         calls=len(sent),
-        refused=next((call.error for call in reversed(calls) if call.refused), ""),
+        refused=next((call.reason or call.error for call in reversed(calls) if call.refused), ""),
         limited=bool(limited),
         limit=limited[-1].error if limited else "",
         resume_at=max((call.resume_at for call in limited if call.resume_at is not None), default=None),

@@ -106,7 +106,7 @@ class Forwarder:
         try:
             flight = self._begin(asked)
         except BudgetError as error:
-            self._refuse(asked)
+            self._refuse(asked, str(error))
             out.fail(402, BUDGET, str(error))
             return
         except OSError as error:  # what is not on record must not be spent
@@ -143,9 +143,11 @@ class Forwarder:
             self._flights[number] = flight
         return flight
 
-    def _refuse(self, asked: Asked) -> None:
+    def _refuse(self, asked: Asked, why: str) -> None:
         at = datetime.now(UTC)
-        call = Call(at=at, api=asked.api, model=asked.model, path=asked.path, status=402, refused=True, error=BUDGET)
+        call = Call(
+            at=at, api=asked.api, model=asked.model, path=asked.path, status=402, refused=True, error=BUDGET, reason=why
+        )
         with contextlib.suppress(OSError):  # the disk is full: the agent hears of it all the same
             self._log.add(call)
 
@@ -236,7 +238,8 @@ class Forwarder:
         limit = recognise(flight.status, flight.headers, flight.meter.error, datetime.now(UTC))
         if flight.failure:
             weather = flight.failure != AGENT_GONE
-            limit = Limit(error=limit.error or flight.failure, limited=limit.limited or weather,
+            error = flight.failure if flight.meter.error is None else limit.error
+            limit = Limit(error=error, limited=limit.limited or weather,
                           resume_at=limit.resume_at)  # fmt: skip
         usage, estimated = Usage(), False
         if not asked.free and flight.sent and (flight.status < 400 or flight.failure == "timeout"):

@@ -5,8 +5,8 @@ PORT of the loopback there, hands that socket over FD to the gateway outside, an
 holds that one port and nothing else; no byte is copied on the way, and no process of ours stays inside.
 """
 
+import _socket as socket  # the public one builds enums, for longer than all the rest takes
 import os
-import socket
 import sys
 
 BACKLOG = 64
@@ -14,11 +14,14 @@ BACKLOG = 64
 
 def main(port: int, fd: int, argv: list[str]) -> None:
     """Open the door, then become the agent. Status 127 if it cannot be started."""
-    with socket.socket(fileno=fd) as latch, socket.socket() as listener:
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        listener.bind(("127.0.0.1", port))
-        listener.listen(BACKLOG)
-        socket.send_fds(latch, [b"."], [listener.fileno()])
+    latch, listener = socket.socket(fileno=fd), socket.socket()
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    listener.bind(("127.0.0.1", port))
+    listener.listen(BACKLOG)
+    held = listener.fileno().to_bytes(4, sys.byteorder)
+    latch.sendmsg([b"."], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, held)])
+    latch.close()
+    listener.close()
     try:
         os.execvp(argv[0], argv)
     except OSError as error:
