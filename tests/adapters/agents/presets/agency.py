@@ -1,6 +1,7 @@
 """Agents started as the loop starts them, one at a time: launcher, gateway, kill domain and a real worktree."""
 
 import json
+import os
 import select
 import time
 from collections.abc import Mapping
@@ -8,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from ralph.adapters.agents.launcher import AgentLauncher
+from ralph.adapters.agents.presets.outfit import login_files
 from ralph.adapters.domains import Domains
 from ralph.adapters.git import GitRepo
 from ralph.adapters.sandbox import SandboxLevel
@@ -26,7 +28,9 @@ BRIEF = "Change train.py, write .ralph/proposal.json and end. This is brief numb
 class Agency:
     """One repository and the launcher of one agent called `cli`."""
 
-    def __init__(self, root: Path, entry: Mapping[str, Any], timeout_s: float = 60.0) -> None:
+    def __init__(
+        self, root: Path, entry: Mapping[str, Any], timeout_s: float = 60.0, level: SandboxLevel = SandboxLevel.NONE
+    ) -> None:
         toy_arena(root, [])
         for name in ("CLAUDE.md", "AGENTS.md", "GEMINI.md"):
             (root / name).write_text("planted-in-repository\n")
@@ -37,7 +41,8 @@ class Agency:
         )
         self.layout = Layout(root=root, arena=root)
         self.repo = GitRepo(root, self.layout.trees, config.arena.editable)
-        domains = Domains(SandboxLevel.NONE, visible=(root,), hidden=())
+        self.layout.state.mkdir(exist_ok=True)
+        domains = Domains(level, visible=(root,), hidden=(self.layout.state, *login_files(os.environ, Path.home())))
         self.launcher = AgentLauncher(layout=self.layout, repo=self.repo, config=config, seed=1, domains=domains)
 
     def run(self, number: int = 1) -> AgentEnded:

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from ralph.adapters.agents.presets.outfit import PRESETS, Outfit, login_files, outfit
+from ralph.adapters.sandbox import SandboxLevel, reached
 from ralph.config import AgentEntry
 from ralph.errors import ConfigError
 from ralph.model import AgentOutcome
@@ -227,6 +228,26 @@ def test_a_typed_limit_counts_before_an_error_and_an_error_before_the_last_words
     third = agency_with(tmp_path / "third", words, login="subscription").run()
     assert third.outcome is AgentOutcome.NOTHING
     assert third.reason.endswith("its last words: I gave up.")
+
+
+@pytest.mark.usefixtures("lasting_login")
+def test_in_a_sandbox_the_login_in_the_users_home_cannot_be_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if reached(SandboxLevel.BWRAP).level is not SandboxLevel.BWRAP:
+        pytest.skip(reached(SandboxLevel.BWRAP).reason)
+    login = tmp_path / "arena/user/.claude/.credentials.json"  # below the arena, which the sandbox shows
+    login.parent.mkdir(parents=True)
+    login.write_text("made up")
+    monkeypatch.setenv("HOME", str(tmp_path / "arena/user"))
+    program = "cat user/.claude/settings.json; cat $LOOK; cat $HOME/.claude/.credentials.json; echo"
+    (login.parent / "settings.json").write_text("visible\n")
+    entry = {"preset": "claude", "command": f"sh -c 'cd $ARENA; {program}'", "login": "subscription"}
+    monkeypatch.setenv("ARENA", str(tmp_path / "arena"))
+    monkeypatch.setenv("LOOK", str(login))
+    agency = Agency(tmp_path / "arena", {**entry, "env": ["ARENA", "LOOK"]}, level=SandboxLevel.BWRAP)
+    agency.run()
+    assert [line for line in agency.log().splitlines() if "cat:" not in line] == ["visible", "made up"]
 
 
 @pytest.mark.usefixtures("lasting_login")
