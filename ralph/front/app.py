@@ -11,6 +11,7 @@ from pathlib import Path
 
 import ralph
 from ralph.adapters.agents.launcher import AgentLauncher
+from ralph.adapters.agents.presets.outfit import login_files
 from ralph.adapters.clock import ShiftedClock, SystemClock
 from ralph.adapters.control import SystemControl
 from ralph.adapters.domains import Domains
@@ -93,7 +94,8 @@ def _locked_loop(layout: Layout, wishes: Wishes) -> End:
     if state.campaign and (wishes.new or campaign.has_no_baseline(state)):
         campaign.archive(layout, state.campaign)
         state = State()
-    domains = Domains(sandbox_level(config), visible=(layout.root, repo.top), hidden=(layout.state,))
+    logins = login_files(os.environ, Path.home())
+    domains = Domains(sandbox_level(config), visible=(layout.root, repo.top), hidden=(layout.state, *logins))
     data = prepare(layout, config, device, domains)
     arena = campaign.measure_arena(config=config, repo=repo, device=device, data=data, base=state.base or repo.head())
     if state.campaign:

@@ -215,7 +215,13 @@ def test_an_agent_that_calls_nobody_gets_no_gateway(desk: Desk) -> None:
     assert not desk.layout.calls(1, 1).parent.exists()
 
 
-def test_a_subscription_needs_no_gateway_and_keeps_its_network(desk: Desk) -> None:
+def test_a_subscription_needs_no_gateway_and_keeps_its_network(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    login = tmp_path / "home" / ".claude" / ".credentials.json"
+    login.parent.mkdir(parents=True)
+    login.write_text("{}")
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
     launcher = desk.launcher("", "", kind="command", preset="claude", command="true", login="subscription", model="")
     launcher.words = ()
     desk.run(launcher)

@@ -68,11 +68,19 @@ class Lesson(_Arguments):
 
 
 class Wrong(_Arguments):
-    """A learning that is wrong by now."""
+    """An earlier learning that is wrong by now."""
 
     learning: str | int = Field(description="as #id or by its text")
     because: str = Field(default="", max_length=2_000)
-    evidence: list[Id] = Field(default_factory=list, max_length=200, description="experiments that show it")
+    evidence: list[Id] = Field(default_factory=list, description="ids of the experiments that show it")
+
+
+def _wrong(value: object) -> object:
+    """The bare name of a learning will do."""
+    parsed = _parsed(value)
+    if not isinstance(parsed, list):
+        return parsed
+    return [{"learning": item} if isinstance(item, str | int) else item for item in parsed]
 
 
 class Submit(_Arguments):
@@ -83,11 +91,9 @@ class Submit(_Arguments):
     learnings: Annotated[list[Lesson], BeforeValidator(_parsed)] = Field(
         default_factory=list, max_length=20, description="what earlier verdicts show, with their ids"
     )
-    supersedes: Annotated[list[Wrong | str | int], BeforeValidator(_parsed)] = Field(
-        default_factory=list, max_length=200, description="learnings that are wrong by now"
-    )
+    supersedes: Annotated[list[Wrong], BeforeValidator(_wrong)] = Field(default_factory=list, max_length=200)
     replicates: Id | None = Field(
-        default=None, description="only to run a known experiment once more, unchanged: its number"
+        default=None, ge=0, description="only to run an old experiment once more on purpose: its id"
     )
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import assert_never
 
 from ralph.adapters.agents.contract import write_proposal
-from ralph.adapters.agents.llm.arguments import Look, Recall, Replace, Submit, Write, Wrong, read_arguments
+from ralph.adapters.agents.llm.arguments import Look, Recall, Replace, Submit, Write, read_arguments
 from ralph.adapters.agents.llm.conversation import ToolCall, ToolResult, arguments_of
 from ralph.adapters.agents.llm.folder import Folder, ToolError
 from ralph.adapters.agents.proposal import read_proposal
@@ -104,20 +104,18 @@ class Desk:
         if broken:
             raise ToolError(f"not accepted, it does not parse: {'; '.join(broken)}. Mend it, then submit again")
         learnings = tuple(Learning(text=one.text, evidence=tuple(one.evidence)) for one in wish.learnings)
-        wrong = (one if isinstance(one, Wrong) else Wrong(learning=one) for one in wish.supersedes)
         supersedes = tuple(
-            Superseded(learning=str(one.learning), because=one.because, evidence=tuple(one.evidence)) for one in wrong
+            Superseded(learning=str(one.learning), because=one.because, evidence=tuple(one.evidence))
+            for one in wish.supersedes
         )
-        write_proposal(
-            self.proposal,
-            Proposal(
-                hypothesis=wish.hypothesis,
-                expected=str(wish.expected),
-                learnings=learnings,
-                supersedes=supersedes,
-                replicates=wish.replicates,
-            ),
+        proposal = Proposal(
+            hypothesis=wish.hypothesis,
+            expected=str(wish.expected),
+            learnings=learnings,
+            supersedes=supersedes,
+            replicates=wish.replicates,
         )
+        write_proposal(self.proposal, proposal)
         try:
             read_proposal(self.proposal.parent.parent)
         except RefusedError as error:
