@@ -41,11 +41,11 @@ def folder(hostile: Path) -> Path:
     return hostile / "domain"
 
 
-def abandon(folder: Path, kind: str, *, shim_too: bool) -> None:
+def abandon(folder: Path, kind: str, *more: str, shim_too: bool) -> None:
     """Leave behind what a supervisor leaves when it dies by kill -9, and perhaps its shim before it."""
 
     def supervisor() -> None:
-        child = spawn(command(folder, payload(kind, folder)))
+        child = spawn(command(folder, (*payload(kind, folder), *more)))
         until(lambda: is_ready(folder), "ready")
         if shim_too:
             os.kill(child.pid, signal.SIGKILL)
@@ -89,7 +89,7 @@ def test_a_shim_that_works_is_let_finish_and_its_record_kept(folder: Path) -> No
 @pytest.mark.parametrize("kind", ["ignore_term", "hold_pipes", "stopped", "flood", "threads", "double_fork"])
 def test_holders_of_the_lock_are_killed_when_shim_and_supervisor_are_dead(kind: str, folder: Path) -> None:
     with nothing_survives(folder):
-        abandon(folder, kind, shim_too=True)
+        abandon(folder, kind, "stays", shim_too=True)
         assert is_held(folder)
         assert reap_leftovers(folder, TIMEOUT_S) >= 1
         assert not is_held(folder)
@@ -153,7 +153,7 @@ def test_a_lock_whose_holder_cannot_be_found_is_an_error(folder: Path) -> None:
     with (folder / "lock").open("w") as file:
         fcntl.flock(file, fcntl.LOCK_EX)  # by this process, which does not look for itself
         with pytest.raises(LeftoverError, match="out of sight"):
-            reap_leftovers(folder, TIMEOUT_S)
+            reap_leftovers(folder, 0.2)
 
 
 def test_what_does_not_go_is_an_error_that_names_it() -> None:
