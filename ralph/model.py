@@ -168,19 +168,51 @@ class Run:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Cost:
+    """What calls to a provider cost: dollars as far as prices are known, and tokens read and written."""
+
+    usd: float = 0.0
+    tokens: int = 0
+
+    def plus(self, usd: float, tokens: int) -> "Cost":
+        """This and more."""
+        return Cost(usd=self.usd + usd, tokens=self.tokens + tokens)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Draft:
+    """An attempt that was refused, for the agent that is to repair it: `commit` or `diff` hold what it changed.
+
+    `tail` is the end of the log when its run crashed in the set-up.
+    """
+
+    attempt: int
+    reason: str
+    hypothesis: str = ""
+    diff: str = ""
+    commit: str = ""
+    tail: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Experiment:
     """One idea from brief to verdict. Experiment 0 is the baseline and has no agent.
 
-    `scores` are those of its good runs, in the order they were run.
+    `scores` are those of its good runs, in the order they were run. `postponed`: its agent met a usage limit, an outage
+    or the end of its budget and is to be asked again. The first `drafted_runs` runs are those of refused drafts.
     """
 
     id: int
     base: str
     started: datetime
     agent: str = ""
+    why: str = ""
     attempt: int = 1
     phase: Phase = Phase.AGENT
+    postponed: bool = False
     refusals: tuple[str, ...] = ()
+    drafts: tuple[Draft, ...] = ()
+    drafted_runs: int = 0
     commit: str = ""
     proposal: Proposal | None = None
     lines_delta: int = 0

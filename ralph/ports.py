@@ -73,7 +73,10 @@ class Job(Protocol[T_co]):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AgentOrder:
-    """What one agent is started with: its worktree, the file with all it may know, the facts for those that compute."""
+    """What one agent is started with: its worktree, the file with all it may know, the facts for those that compute.
+
+    `usd_left` and `tokens_left` are what it may spend; None is no cap.
+    """
 
     id: int
     attempt: int
@@ -81,6 +84,8 @@ class AgentOrder:
     tree: str
     brief: Path | None = None
     facts: Mapping[str, object] = field(default_factory=dict)
+    usd_left: float | None = None
+    tokens_left: int | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -165,6 +170,10 @@ class Repo(Protocol):
 
     def examine(self, name: str, base: str) -> Change:
         """What the worktree changes against `base`. Raises RefusedError naming the rule that it breaks."""
+        ...
+
+    def draft(self, name: str, base: str) -> str:
+        """What the worktree changes in the editable files, as a diff of bounded length; empty if it cannot be read."""
         ...
 
     def twin(self, campaign: str, tree: str, but: int) -> int | None:

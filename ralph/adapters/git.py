@@ -28,6 +28,7 @@ IDENTITY = {
 SETTINGS = ("core.hooksPath=/dev/null", "core.fsmonitor=false", "gc.auto=0", "commit.gpgSign=false")
 OPTIONS = tuple(word for setting in SETTINGS for word in ("-c", setting))
 NOTES = "ralph"
+DRAFT_CHARACTERS = 12_000
 EMPTY_TREE = "4b825dc642cb6eb9a060e54bf8d69288fbee4904"
 REGULAR_MODES = frozenset({"100644", "100755", "000000"})  # 000000: the file is not there on that side
 
@@ -182,9 +183,8 @@ class GitRepo:
         head = (self._common / "worktrees" / name / "HEAD").read_text().strip()
         if head != base:
             raise RefusedError("the agent committed or moved HEAD by itself; edit the files and leave git to ralph")
-        self._git("read-tree", base, tree=path)
         try:
-            self._git("-c", f"core.excludesFile={self._own_folder()}", "add", "--all", "--", ":(top)", tree=path)
+            self._stage(path, base)
         except GitError as error:
             raise RefusedError(f"the worktree cannot be read: {error}") from None
         tree = self._git("write-tree", tree=path)
@@ -201,6 +201,23 @@ class GitRepo:
             lines_removed=removed,
             constants=changed_constants(constants_of(before), constants_of(after)),
         )
+
+    def draft(self, name: str, base: str) -> str:
+        """A diff of the editable files in a worktree, for whoever is to repair a proposal that was refused."""
+        path = self._trees / name
+        if not path.is_dir():
+            return ""
+        try:
+            self._stage(path, base)
+            diff = ("diff", "--cached", "--no-color", "--no-ext-diff", base, "--", *self._pathspecs)
+            return self._git(*diff, tree=path)[:DRAFT_CHARACTERS]
+        except GitError:
+            return ""
+
+    def _stage(self, path: Path, base: str) -> None:
+        """Everything in the worktree into an index of our own."""
+        self._git("read-tree", base, tree=path)
+        self._git("-c", f"core.excludesFile={self._own_folder()}", "add", "--all", "--", ":(top)", tree=path)
 
     def _own_folder(self) -> Path:
         """An ignore file that names the agent's own folder; git refuses a pathspec for a folder that is ignored."""

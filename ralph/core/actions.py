@@ -22,6 +22,7 @@ class Brief:
     agent: str
     attempt: int
     base: str
+    why: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

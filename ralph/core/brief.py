@@ -18,6 +18,7 @@ from ralph.ports import Guidance
 __all__ = ["BriefInput", "Options", "facts", "new_guidance", "render_brief"]
 
 RESERVED = 0.6  # of the brief for program.md and the files, if they need it
+REPAIR = 0.4  # of what is left then for the draft that is to be repaired, if there is one
 FLOOR = 400  # tokens for what is new, however small the brief, unless that is more than half of the room
 JOINTS = 40  # tokens for the blank lines between sections
 SHARES: Mapping[str, float] = {
@@ -48,6 +49,8 @@ def render_brief(b: BriefInput) -> str:
     title, contract = room.take(sections.title(b)), room.take(sections.contract(b))
     whole_program, whole_files = sections.program_need(b), sections.files_need(b)
     others = room.left - min(whole_program + whole_files, int(RESERVED * room.left))
+    repair = room.take(sections.repair(b, int(REPAIR * others)))
+    others -= tokens(repair)
     caps = {name: int(share * others) for name, share in SHARES.items()}
     changes = room.take(sections.changes(b, max(caps["changes"], min(room.left // 2, FLOOR))))
     refusals = room.take(sections.refusals(b, caps["refusals"]))
@@ -57,7 +60,7 @@ def render_brief(b: BriefInput) -> str:
     log = room.take(sections.log(b, caps["log"]))
     program = room.take(sections.program(b, max(room.left - whole_files, int(0.4 * room.left))))
     files = room.take(sections.files(b, room.left))
-    parts = (title, changes, contract, refusals, program, guidance, digest, learnings, log, files)
+    parts = (title, changes, contract, refusals, repair, program, guidance, digest, learnings, log, files)
     return head("\n\n".join(part for part in parts if part), limit) + "\n"
 
 

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from ralph.core.fold import State
+from ralph.model import Draft
 from ralph.ports import Guidance
 
 
@@ -27,6 +28,7 @@ class BriefInput:
         new_guidance: lines of `guidance` that no brief of an earlier experiment had.
         files: text of the editable files at the base, by path relative to the arena.
         git_log: one line per commit of the incumbent's branch with its note, newest first.
+        drafts: refused attempts at this experiment, with what they changed as a diff, oldest first.
     """
 
     state: State
@@ -37,4 +39,5 @@ class BriefInput:
     new_guidance: tuple[str, ...] = ()
     files: Mapping[str, str] = field(default_factory=dict)
     git_log: tuple[str, ...] = ()
+    drafts: tuple[Draft, ...] = ()
     options: Options = Options()

@@ -102,6 +102,23 @@ def refusals(b: BriefInput, limit: int) -> str:
     return section("Refused so far", words + data(lines, limit - FRAME, from_end=True))
 
 
+def repair(b: BriefInput, limit: int) -> str:
+    """The last refused attempt that left something: its hypothesis, its change, and how its run ended if it had one."""
+    drafts = [draft for draft in b.drafts if draft.hypothesis or draft.diff]
+    if not drafts or limit < 2 * (LEAST + FRAME):
+        return ""
+    last = drafts[-1]
+    words = (
+        "What the last attempt wanted to do. Mend its mistake if the idea is good, or do something else; your folder\n"
+        "holds the incumbent, without this change.\n\n"
+    )
+    said = data(f"{plain(last.hypothesis, SAID)}\nrefused: {plain(last.reason, REASON)}", limit // 4)
+    end = data(last.tail, limit // 4, from_end=True) if last.tail else ""
+    log = f"The end of its run's log:\n{end}" if end else ""
+    change = data(last.diff, limit - FRAME - tokens(said + log)) if last.diff else ""
+    return section("The attempt to be mended", words + "\n".join(part for part in (said, change, log) if part))
+
+
 def program_need(b: BriefInput) -> int:
     """Tokens that the whole program takes."""
     return tokens(b.guidance.program) + FRAME

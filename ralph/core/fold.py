@@ -11,7 +11,9 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import assert_never
 
+from ralph.core import transitions as tr
 from ralph.core.statistics import UNKNOWN, Noise, mean
+from ralph.core.weather import Weather, weather_after
 from ralph.errors import LedgerError
 from ralph.events import (
     AgentEnded,
@@ -34,12 +36,11 @@ from ralph.events import (
 from ralph.model import (
     AgentOutcome,
     ArenaRecord,
+    Cost,
     CrashKind,
     Experiment,
     JsonValue,
-    Outcome,
     Phase,
-    Proposal,
     Run,
     Verdict,
 )
@@ -50,8 +51,10 @@ class State:
     """All that the ledger says. Experiments are in `experiments` by id; `open_ids` are those not settled yet.
 
     Of `supervised_s`, the seconds that a supervisor was alive, `busy_s` had something in flight; for `hidden_s` of
-    these an agent thought while a run or its scoring went on. `since` says when an open experiment entered its phase.
-    `touched` are the constants that any candidate changed.
+    these an agent thought while a run or its scoring went on, and for `limited_s` there was nothing to do but wait for
+    a provider. `since` says when an open experiment entered its phase. `touched` are the constants that any candidate
+    changed. By agent: `spent`; `weather`, while its provider sends it away; `exhausted`, why its budget allows no call
+    more (the last two until the human starts the loop again).
     """
 
     campaign: str = ""
@@ -87,8 +90,12 @@ class State:
     run_s: float = 0.0
     score_s: float = 0.0
     agent_s: float = 0.0
+    limited_s: float = 0.0
     usd: float = 0.0
     tokens: int = 0
+    spent: dict[str, Cost] = field(default_factory=dict)
+    weather: dict[str, Weather] = field(default_factory=dict)
+    exhausted: dict[str, str] = field(default_factory=dict)
     train_s: float = 0.0
     constants: Mapping[str, JsonValue] = field(default_factory=dict)
     touched: set[str] = field(default_factory=set)
@@ -150,7 +157,7 @@ class State:
             case Briefed():
                 self._brief(event, at)
             case AgentEnded() | Refused() | Committed():
-                self._propose(event)
+                self._propose(event, at)
             case RunStarted() | RunEnded() | Scored():
                 self._measure(event, at)
             case Judged():
@@ -164,8 +171,13 @@ class State:
 
     @property
     def working(self) -> bool:
-        """Whether something is in flight. What waits to be decided does not count during a pause."""
-        return any(not (self.paused and e.phase is Phase.DECIDE) for e in self.open())
+        """Whether something is in flight. What waits to be decided does not count during a pause, or for a provider."""
+        return any(not (e.phase is Phase.DECIDE and (self.paused or e.postponed)) for e in self.open())
+
+    @property
+    def sent_away(self) -> bool:
+        """Whether there is nothing to do but wait for a provider."""
+        return not self.paused and not self.working and any(e.postponed for e in self.open())
 
     @property
     def thinking_ahead(self) -> bool:
@@ -180,6 +192,8 @@ class State:
             self.busy_s += seconds
         if self.thinking_ahead:
             self.hidden_s += seconds
+        if self.sent_away:
+            self.limited_s += seconds
 
     def _open(self, event: CampaignOpened, at: datetime) -> None:
         self.campaign, self.arena, self.base, self.opened = event.campaign, event.arena, event.base, at
@@ -196,7 +210,10 @@ class State:
                 if self.session_started is None or self.stopped is not None:
                     self.session_started = at
                 self.running, self.stopped, self.stopped_at, self.stop_requested = True, None, None, None
-                self.failures_in_row = 0 if self.session_started == at else self.failures_in_row
+                self.exhausted.clear()  # the budget may be another one now
+                if self.session_started == at:
+                    self.failures_in_row = 0
+                    self.weather.clear()
             case SupervisorStopped():
                 self.running, self.stopped, self.stopped_at = False, event, at
             case StopRequested():
@@ -217,44 +234,37 @@ class State:
             self.open_ids.append(event.id)
             self.since[event.id] = at
             self.agent_counts[event.agent] += 1
-        self._change(event.id, base=event.base, agent=event.agent, attempt=event.attempt, phase=Phase.AGENT)
+        was = self._get(event.id)
+        if was.agent != event.agent:
+            self.agent_counts[was.agent] -= 1
+            self.agent_counts[event.agent] += 1
+        self._put(tr.briefed(was, event))
 
-    def _propose(self, event: AgentEnded | Refused | Committed) -> None:
+    def _propose(self, event: AgentEnded | Refused | Committed, at: datetime) -> None:
         was = self._get(event.id)
         match event:
             case AgentEnded():
-                self.agent_s += event.seconds
-                self.usd += event.usd
-                self.tokens += event.tokens
-                usable = event.outcome is AgentOutcome.PROPOSED
-                self._change(
-                    event.id,
-                    phase=Phase.COMMIT if usable else Phase.DECIDE,
-                    refusals=was.refusals if usable else (*was.refusals, event.reason),
-                    agent_s=was.agent_s + event.seconds,
-                    usd=was.usd + event.usd,
-                    tokens=was.tokens + event.tokens,
-                )
+                self._count_agent(event, was.agent, at)
+                self._put(tr.agent_ended(was, event))
             case Refused():
-                self._change(event.id, phase=Phase.DECIDE, refusals=(*was.refusals, event.reason))
+                self._put(tr.refused(was, event))
             case Committed():
                 self.touched.update(event.constants)
-                proposal = Proposal(
-                    hypothesis=event.hypothesis,
-                    expected=event.expected,
-                    learnings=event.learnings,
-                    supersedes=event.supersedes,
-                )
-                self._change(
-                    event.id,
-                    phase=Phase.DECIDE,
-                    commit=event.commit,
-                    proposal=proposal,
-                    lines_delta=event.lines_delta,
-                    constants=event.constants,
-                )
+                self._put(tr.committed(was, event))
             case _:
                 assert_never(event)
+
+    def _count_agent(self, event: AgentEnded, agent: str, at: datetime) -> None:
+        self.agent_s += event.seconds
+        self.usd += event.usd
+        self.tokens += event.tokens
+        self.spent[agent] = self.spent.get(agent, Cost()).plus(event.usd, event.tokens)
+        if event.outcome is AgentOutcome.LIMITED:
+            self.weather[agent] = weather_after(event, at, self.weather.get(agent))
+        else:
+            self.weather.pop(agent, None)
+        if event.outcome is AgentOutcome.BUDGET:
+            self.exhausted[agent] = event.reason
 
     def _measure(self, event: RunStarted | RunEnded | Scored, at: datetime) -> None:
         was = self._get(event.id)
@@ -267,51 +277,19 @@ class State:
                 self.run_s += event.seconds
                 self.train_s += event.train_s
                 run = self._run(was, event.run)
-                ended = replace(
-                    run,
-                    outcome=event.outcome,
-                    crash=event.crash,
-                    reason=event.reason,
-                    tail=event.tail,
-                    setup_s=event.setup_s,
-                    train_s=event.train_s,
-                    export_s=event.export_s,
-                    seconds=event.seconds,
-                    peak_bytes=event.peak_bytes,
-                )
-                self._replace_run(was, ended)
-                after = Phase.SCORE if event.outcome is Outcome.OK else Phase.DECIDE
-                self._change(run.for_id, phase=after)
+                self._put(tr.with_run(was, tr.run_ended(run, event)))
+                self._change(run.for_id, phase=tr.phase_after(event))
             case Scored():
                 self.score_s += event.seconds
                 run = self._run(was, event.run)
-                scored = replace(
-                    run,
-                    scored=event.outcome,
-                    score=event.score,
-                    score_se=event.se,
-                    score_s=event.seconds,
-                    crash=event.crash,
-                    reason=event.reason,
-                )
-                self._replace_run(was, scored)
+                self._put(tr.with_run(was, tr.scored(run, event)))
                 self._change(run.for_id, phase=Phase.DECIDE)
                 self._remember_noise(event.id)
             case _:
                 assert_never(event)
 
     def _judge(self, event: Judged, at: datetime) -> None:
-        was = self._change(
-            event.id,
-            phase=Phase.SETTLE,
-            verdict=event.verdict,
-            reason=event.reason,
-            crash=event.crash,
-            delta=event.delta,
-            delta_se=event.delta_se,
-            against=event.against,
-            ended=at,
-        )
+        now = self._put(tr.judged(self._get(event.id), event, at))
         if event.id != 0:
             self.counts[event.verdict] += 1
         if event.crash is not None:
@@ -322,7 +300,7 @@ class State:
             self.incumbent_id = event.id
             if event.id != 0:
                 self.keeps.append(event.id)
-        if was.verdict in (Verdict.KEEP, Verdict.DISCARD):
+        if now.verdict in (Verdict.KEEP, Verdict.DISCARD):
             self.failures_in_row = 0
         else:
             self.failures_in_row += 1
@@ -347,18 +325,14 @@ class State:
                 return run
         raise LedgerError(f"entry {self.seq} speaks of run {number} of experiment {experiment.id}, which never began")
 
-    def _replace_run(self, experiment: Experiment, run: Run) -> None:
-        runs = tuple(run if r.number == run.number else r for r in experiment.runs)
-        scores = tuple(r.score for r in runs if r.score is not None and not r.failed)
-        self._change(experiment.id, runs=runs, scores=scores)
-
     def _change(self, id: int, **fields: object) -> Experiment:  # noqa: A002
-        was = self._get(id)
-        changed = replace(was, **fields)  # type: ignore[arg-type]
-        if changed.phase is not was.phase and self.last_at is not None:
-            self.since[id] = self.last_at
-        self.experiments[id] = changed
-        return changed
+        return self._put(replace(self._get(id), **fields))  # type: ignore[arg-type]
+
+    def _put(self, e: Experiment) -> Experiment:
+        if e.phase is not self._get(e.id).phase and self.last_at is not None:
+            self.since[e.id] = self.last_at
+        self.experiments[e.id] = e
+        return e
 
 
 def _squares(scores: tuple[float, ...]) -> float:

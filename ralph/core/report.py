@@ -112,7 +112,7 @@ def _doing(state: State, e: Experiment, now: datetime, live: Live) -> str:
         case Phase.COMMIT:
             return f"{name} is being checked and committed"
         case Phase.DECIDE:
-            return f"{name} is being weighed"
+            return f"{_waiting(now, live)}, then {name}" if e.postponed else f"{name} is being weighed"
         case Phase.SETTLE | Phase.DONE:
             return f"{name} is done: {e.verdict}"
         case _:

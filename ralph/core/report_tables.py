@@ -8,7 +8,7 @@ from ralph.core.figures import figures_of
 from ralph.core.findings import DeadEnd, Failure
 from ralph.core.fold import State
 from ralph.core.spent import time_split
-from ralph.core.wording import code, counted, ids, md, moment, span
+from ralph.core.wording import code, counted, dollars, ids, md, moment, span
 from ralph.model import Experiment, Verdict
 
 KEPT = 20
@@ -123,10 +123,13 @@ def time_and_money(state: State, now: datetime, alive: bool) -> str:
         ("runs", split.run_s),
         ("scoring", split.score_s),
         ("waiting for an agent", split.waited_s),
+        ("waiting for a usage limit", split.limited_s),
         ("overhead", split.overhead_s),
-        ("idle", split.idle_s),
+        ("idle", split.idle_s - split.limited_s),
     )
-    parts = " · ".join(f"{name} {seconds / total:.0%}" for name, seconds in shares)
+    parts = " · ".join(
+        f"{name} {seconds / total:.0%}" for name, seconds in shares if seconds or name != "waiting for a usage limit"
+    )
     lines = [f"{parts} of {span(total)} supervised ({span(state.train_s)} of it training)"]
     if split.away_s >= 60:
         lines.append(f"no supervisor for {span(split.away_s)}")
@@ -138,9 +141,11 @@ def time_and_money(state: State, now: datetime, alive: bool) -> str:
 def _cost(state: State) -> str:
     if not state.usd and not state.tokens:
         return "The agents cost nothing."
-    usd = f"${state.usd:,.2f}"
-    per_keep = f", ${state.usd / len(state.keeps):,.2f} per keep" if state.keeps and state.usd else ""
-    return f"Agents: {usd}, {state.tokens:,} tokens{per_keep}."
+    per_keep = f", {dollars(state.usd / len(state.keeps))} per keep" if state.keeps and state.usd else ""
+    spent = {agent: cost for agent, cost in sorted(state.spent.items()) if cost.usd or cost.tokens}
+    each = [f"{md(agent, 40)} {dollars(cost.usd)}, {cost.tokens:,} tokens" for agent, cost in spent.items()]
+    apart = f" ({'; '.join(each[:8])})" if len(each) > 1 else ""
+    return f"Agents: {dollars(state.usd)}, {state.tokens:,} tokens{per_keep}{apart}."
 
 
 def recent_table(state: State) -> str:

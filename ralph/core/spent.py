@@ -1,10 +1,10 @@
 """Where the time went, from the ledger alone.
 
 run, score and agent are what these processes took, as measured around each of them. Of the time a supervisor was
-alive, idle is what passed with nothing in flight (a pause, a back-off, the moments between experiments); overhead is
-what passed with something in flight beyond run, score and the agents one had to wait for: worktrees, commits, checks,
-the ledger. An agent that thinks while a run goes on costs no time; such seconds are `hidden_s`. Away is the time
-without a supervisor.
+alive, idle is what passed with nothing in flight (a pause, a back-off, the moments between experiments), and limited
+the part of it that went into waiting for a provider; overhead is what passed with something in flight beyond run, score
+and the agents one had to wait for: worktrees, commits, checks, the ledger. An agent that thinks while a run goes on
+costs no time; such seconds are `hidden_s`. Away is the time without a supervisor.
 """
 
 from dataclasses import dataclass
@@ -24,6 +24,7 @@ class TimeSplit:
     hidden_s: float
     overhead_s: float
     idle_s: float
+    limited_s: float
     away_s: float
 
     @property
@@ -58,6 +59,7 @@ def time_split(state: State, now: datetime, alive: bool) -> TimeSplit:
         hidden_s=min(hidden_s, agent_s),
         overhead_s=max(0.0, busy_s - run_s - score_s - max(0.0, agent_s - hidden_s)),
         idle_s=max(0.0, supervised_s - busy_s),
+        limited_s=min(state.limited_s + (tail_s if state.sent_away else 0.0), max(0.0, supervised_s - busy_s)),
         away_s=max(0.0, seconds_since(state.opened, now) - supervised_s),
     )
 

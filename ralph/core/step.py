@@ -4,17 +4,18 @@ Plural from the start: several experiments may be in flight, and each says what 
 many; the one lane is taken by one run or scoring at a time.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import assert_never
 
 from ralph.core.actions import Action, Brief, Commit, End, Measure, Propose, Record, Score, Settle, Wait
+from ralph.core.asking import Chosen, Mix, ask
 from ralph.core.decision import Discard, Evidence, Keep, KeepRule, RunAgain, Side, baseline_runs, decide
 from ralph.core.fold import State
 from ralph.core.patience import Patience
 from ralph.errors import ExitStatus
-from ralph.events import Judged, RunStarted
+from ralph.events import Judged, Refused, RunStarted
 from ralph.model import CrashKind, Experiment, Outcome, Phase, Run, Verdict
 
 VOIDS_ALLOWED = 2  # void runs are repeated this often before the experiment itself is void
@@ -35,6 +36,10 @@ class Limits:
         if self.experiments is not None and state.begun - state.counts[Verdict.VOID] >= self.experiments:
             many = "1 experiment is" if self.experiments == 1 else f"{self.experiments} experiments are"
             return f"{many} done" if self.experiments else "the baseline is measured"
+        return self.over(state, now)
+
+    def over(self, state: State, now: datetime) -> str:
+        """The limit on time that is reached, in words; empty when none is."""
         if self.hours and state.session_started and now - state.session_started >= timedelta(hours=self.hours):
             return f"{self.hours:g} hours are over"
         if self.until and now >= self.until:
@@ -46,14 +51,15 @@ class Limits:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rules:
-    """What the human configured, as far as it decides what happens next."""
+    """What the human configured, as far as it decides what happens next. `gated`: runs tell set-up from training."""
 
     keep: KeepRule
     repairs: int = 2
-    mix: Mapping[str, float] = field(default_factory=lambda: {"tuner": 1.0})
+    mix: Mix = field(default_factory=Mix)
     limits: Limits = field(default_factory=Limits)
     patience: Patience = field(default_factory=Patience)
     in_flight: int = 1
+    gated: bool = False
 
 
 def next_actions(state: State, now: datetime, rules: Rules) -> list[Action]:
@@ -62,16 +68,23 @@ def next_actions(state: State, now: datetime, rules: Rules) -> list[Action]:
     if stop is not None and stop.now:
         return [End(status=ExitStatus.DONE, reason=f"stopped at once by {stop.by}")]
     draining = stop is not None or state.paused
-    actions = [a for e in state.open() for a in _advance(state, e, rules) if not (draining and _begins_something(a))]
+    wanted = [a for e in state.open() for a in _advance(state, e, now, rules)]
+    if draining:
+        wanted = [a for a in wanted if not _begins_something(a)]
+    actions: list[Action] = [a for a in wanted if not isinstance(a, End)]
     if actions:
         return actions if draining else [*actions, *_begin(state, now, rules)]
+    if wanted:  # nobody is left to ask for what is still open, and nothing else is in flight
+        return wanted[:1]
     if stop is not None:
         return [End(status=ExitStatus.DONE, reason=f"stopped by {stop.by}")]
     return [] if state.paused else _begin(state, now, rules)
 
 
 def _begins_something(action: Action) -> bool:
-    return isinstance(action, Brief) or (isinstance(action, Record) and isinstance(action.event, RunStarted))
+    if isinstance(action, Record):
+        return isinstance(action.event, RunStarted)
+    return isinstance(action, Brief | Wait | End)
 
 
 def _begin(state: State, now: datetime, rules: Rules) -> list[Action]:
@@ -90,8 +103,11 @@ def _begin(state: State, now: datetime, rules: Rules) -> list[Action]:
     resume = rules.patience.resume_at(state.failures_in_row, state.failed_at)
     if resume is not None and now < resume:
         return [] if busy else [Wait(until=resume, reason=f"{state.failures_in_row} failures in a row")]
-    new = len(state.experiments)
-    return [Brief(id=new, agent=choose_agent(state, rules.mix), attempt=1, base=incumbent.commit)]
+    match ask(state, now, rules.mix):
+        case Chosen(agent=agent, why=why):
+            return [Brief(id=len(state.experiments), agent=agent, attempt=1, base=incumbent.commit, why=why)]
+        case nobody:
+            return [] if busy else [nobody]
 
 
 def _without_baseline(state: State) -> list[Action]:
@@ -107,17 +123,7 @@ def _last_reason(state: State) -> str:
     return f"#{last.id} {last.verdict}: {last.reason}"
 
 
-def choose_agent(state: State, mix: Mapping[str, float]) -> str:
-    """The agent that is furthest behind its share; ties go to the first by name. Pure, so a restart repeats it."""
-    total, begun = sum(mix.values()), state.begun
-
-    def behind(name: str) -> float:
-        return mix[name] / total * (begun + 1) - state.agent_counts[name]
-
-    return max(sorted(mix), key=behind)
-
-
-def _advance(state: State, e: Experiment, rules: Rules) -> Iterator[Action]:
+def _advance(state: State, e: Experiment, now: datetime, rules: Rules) -> Iterator[Action]:
     match e.phase:
         case Phase.AGENT:
             yield Propose(id=e.id, attempt=e.attempt)
@@ -129,7 +135,7 @@ def _advance(state: State, e: Experiment, rules: Rules) -> Iterator[Action]:
         case Phase.SETTLE:
             yield Settle(id=e.id)
         case Phase.DECIDE:
-            yield from _decide(state, e, rules)
+            yield from _decide(state, e, now, rules)
         case Phase.DONE:
             return
         case _:
@@ -144,18 +150,31 @@ def run_in_hand(state: State, e: Experiment) -> tuple[Experiment, Run]:
     raise LookupError(f"experiment {e.id} is in phase {e.phase} without a run in flight")
 
 
-def _decide(state: State, e: Experiment, rules: Rules) -> Iterator[Action]:
-    last = e.runs[-1] if e.runs else None
-    if not e.commit:
+def _decide(state: State, e: Experiment, now: datetime, rules: Rules) -> Iterator[Action]:
+    last = e.runs[-1] if len(e.runs) > e.drafted_runs else None
+    if e.postponed:
+        yield _ask_again(state, e, now, rules)
+    elif not e.commit:
         yield from _after_refusal(e, rules)
     elif last is not None and last.failed:
-        yield from _after_failed_run(state, e, last)
+        yield from _after_failed_run(state, e, last, rules)
     elif e.id == 0 and len(e.scores) >= baseline_runs(rules.keep):
         yield Record(event=Judged(id=0, verdict=Verdict.KEEP, reason="baseline"))
     elif e.id == 0 or not e.scores:
         yield from _run_again(state, e, for_id=e.id)
     else:
         yield from _compare(state, e, rules)
+
+
+def _ask_again(state: State, e: Experiment, now: datetime, rules: Rules) -> Action:
+    """The agent was sent away or may not spend more: no failure; another agent, the same one later, or the end."""
+    if reason := rules.limits.over(state, now):
+        return End(status=ExitStatus.DONE, reason=reason)
+    match ask(state, now, rules.mix, prefer=e.agent):
+        case Chosen(agent=agent, why=why):
+            return Brief(id=e.id, agent=agent, attempt=e.attempt + 1, base=e.base, why=why)
+        case nobody:
+            return nobody
 
 
 def _after_refusal(e: Experiment, rules: Rules) -> Iterator[Action]:
@@ -165,9 +184,11 @@ def _after_refusal(e: Experiment, rules: Rules) -> Iterator[Action]:
         yield Record(event=Judged(id=e.id, verdict=Verdict.INVALID, reason=e.refusals[-1]))
 
 
-def _after_failed_run(state: State, e: Experiment, run: Run) -> Iterator[Action]:
+def _after_failed_run(state: State, e: Experiment, run: Run, rules: Rules) -> Iterator[Action]:
     outcomes = {run.outcome, run.scored}
-    if Outcome.CRASH in outcomes:
+    if _mendable(e, run, rules):
+        yield Record(event=Refused(id=e.id, attempt=e.attempt, reason=f"its run crashed in the set-up: {run.reason}"))
+    elif Outcome.CRASH in outcomes:
         kind = run.crash or CrashKind.EXCEPTION
         yield Record(event=Judged(id=e.id, verdict=Verdict.CRASH, crash=kind, reason=run.reason))
     elif Outcome.INVALID in outcomes:
@@ -176,6 +197,12 @@ def _after_failed_run(state: State, e: Experiment, run: Run) -> Iterator[Action]
         yield from _run_again(state, e, for_id=e.id)
     else:
         yield Record(event=Judged(id=e.id, verdict=Verdict.VOID, reason=run.reason))
+
+
+def _mendable(e: Experiment, run: Run, rules: Rules) -> bool:
+    """A plain mistake: an exception before any training, in an arena that can tell, from an agent that can mend it."""
+    early = rules.gated and run.crash is CrashKind.EXCEPTION and run.train_s == 0 and run.outcome is Outcome.CRASH
+    return early and e.id != 0 and e.agent in rules.mix.menders and len(e.refusals) < rules.repairs
 
 
 def _compare(state: State, e: Experiment, rules: Rules) -> Iterator[Action]:

@@ -86,6 +86,14 @@ def status_view(state: State, now: datetime, alive: bool) -> View:
             "overhead": round(split.overhead_s, 1),
         },
         "cost": {"usd": round(state.usd, 6), "tokens": state.tokens},
+        "spent": {
+            agent: {"usd": round(cost.usd, 6), "tokens": cost.tokens} for agent, cost in sorted(state.spent.items())
+        },
+        "waiting": {
+            agent: {"until": _iso(weather.until), "reason": weather.reason}
+            for agent, weather in sorted(state.weather.items())
+            if weather.until > now
+        },
     }
 
 
@@ -132,6 +140,11 @@ def show_view(state: State, id: int) -> View:  # noqa: A002 - the word of the le
         "incumbent": state.incumbent_id == id,
         "attempts": e.attempt,
         "refusals": list(e.refusals),
+        "drafts": [
+            {"attempt": d.attempt, "reason": d.reason, "hypothesis": d.hypothesis, "commit": d.commit or None}
+            for d in e.drafts
+        ],
+        "why": e.why,
         "expected": e.proposal.expected if e.proposal else "",
         "learnings": [_learning(each) for each in e.proposal.learnings] if e.proposal else [],
         "supersedes": list(e.proposal.supersedes) if e.proposal else [],

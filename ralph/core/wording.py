@@ -128,6 +128,15 @@ def counted(number: int, one: str, many: str = "") -> str:
     return f"{number:,} {one if number == 1 else many or one + 's'}"
 
 
+def dollars(usd: float) -> str:
+    """Money, with as many places as small amounts need.
+
+    >>> dollars(1234.5), dollars(0.0125), dollars(0)
+    ('$1,234.50', '$0.0125', '$0.00')
+    """
+    return f"${usd:,.2f}" if usd >= 0.1 or usd == 0 else f"${usd:.4f}"
+
+
 def ids(numbers: list[int], most: int = 6) -> str:
     """Experiments by number, the latest `most` of them.
 

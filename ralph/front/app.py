@@ -7,10 +7,11 @@ import socket
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from pathlib import Path
 
 import ralph
 from ralph.adapters.agents.launcher import AgentLauncher
-from ralph.adapters.clock import SystemClock
+from ralph.adapters.clock import ShiftedClock, SystemClock
 from ralph.adapters.control import SystemControl
 from ralph.adapters.domains import Domains
 from ralph.adapters.git import GitRepo
@@ -26,6 +27,7 @@ from ralph.adapters.scoring import ArenaScorer
 from ralph.adapters.seal import Seal
 from ralph.config import Config, load
 from ralph.core.actions import End
+from ralph.core.asking import Cap, Mix
 from ralph.core.brief import Options
 from ralph.core.decision import KeepRule
 from ralph.core.fold import State, fold
@@ -42,6 +44,7 @@ from ralph.supervisor.loop import Supervisor
 LAST_PICTURE_S = 10.0  # what the end of a loop waits for its last picture
 CRASH_VARIABLE = "RALPH_CRASH_AT"  # drills: kill -9 at the named point, `name` or `name:nth`
 NO_PICTURE_VARIABLE = "RALPH_NO_PICTURE"  # drills: draw nothing, which takes longer than the experiments do
+CLOCK_VARIABLE = "RALPH_CLOCK_SHIFT"  # drills: a file with the seconds by which the wall clock is set forward
 PICTURE_EVERY_S = 60.0
 
 
@@ -86,7 +89,8 @@ def _locked_loop(layout: Layout, wishes: Wishes) -> End:
         campaign.check_fixed_files(layout, arena)
     else:
         campaign.check_clean(repo, arena)
-    clock = SystemClock()
+    shift = os.environ.get(CLOCK_VARIABLE)
+    clock = ShiftedClock(Path(shift)) if shift else SystemClock()
     opening = campaign.opening(state=state, arena=arena, repo=repo, device=device, now=clock.utc(), name=wishes.name)
     seal = Seal(layout.sealed(arena.record.hash))
     seal.make(arena.sealed)
@@ -144,13 +148,28 @@ def rules_of(config: Config, wishes: Wishes, now: datetime) -> Rules:
             direction=config.arena.direction,
         ),
         repairs=config.agent.repairs,
-        mix=config.agent.mix or {config.agent.use: 1.0},
+        mix=mix_of(config),
+        gated=config.run.gate,
         limits=Limits(
             experiments=wishes.max_experiments if wishes.max_experiments is not None else budget.experiments or None,
             hours=wish(wishes.hours, budget.hours),
             until=next_time(until, now) if until else None,
             device_hours=wish(wishes.device_hours, budget.device_hours),
         ),
+    )
+
+
+def mix_of(config: Config) -> Mix:
+    """The agents in use and what they may spend; 0 in the configuration is no cap."""
+    shares = config.agent.mix or {config.agent.use: 1.0}
+    entries = {name: config.agent_entry(name) for name in shares}
+    budget = config.budget
+    return Mix(
+        shares=shares,
+        paid=frozenset(name for name, entry in entries.items() if entry.paid),
+        menders=frozenset(name for name, entry in entries.items() if entry.kind != "tuner"),
+        together=Cap(usd=budget.usd or None, tokens=budget.tokens or None),
+        each={name: Cap(usd=entry.max_usd or None, tokens=entry.max_tokens or None) for name, entry in entries.items()},
     )
 
 

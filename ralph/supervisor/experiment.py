@@ -4,15 +4,17 @@ Every method may be repeated after a crash: it finds what an earlier supervisor 
 """
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import assert_never
 
 from ralph.core import brief as briefs
 from ralph.core import views
 from ralph.core.actions import Brief, Commit, Measure, Propose, Score, Settle
+from ralph.core.asking import Mix, allowance
 from ralph.core.fold import State
 from ralph.errors import RefusedError
 from ralph.events import AgentEnded, Briefed, Committed, Event, Refused, RunEnded, Scored, Settled
-from ralph.model import Change, Experiment, Verdict
+from ralph.model import Change, Draft, Experiment, Verdict
 from ralph.ports import AgentOrder, Job, RunOrder, ScoreOrder, World
 
 Effect = Brief | Propose | Commit | Measure | Score | Settle
@@ -24,10 +26,11 @@ class Experiments:
     """Carries out effects. `jobs` holds what is at work at this moment; `record` makes an event durable."""
 
     def __init__(
-        self, world: World, state: State, brief_options: briefs.Options, record: Callable[[Event], None]
+        self, world: World, state: State, mix: Mix, brief_options: briefs.Options, record: Callable[[Event], None]
     ) -> None:
         self.jobs: dict[JobKey, Job[AgentEnded] | Job[RunEnded] | Job[Scored]] = {}
         self._world, self._state, self._options, self._record = world, state, brief_options, record
+        self._mix = mix
 
     def perform(self, action: Effect) -> None:
         """Carry out one effect, or see to it that it is under way."""
@@ -67,7 +70,16 @@ class Experiments:
 
     def _brief(self, action: Brief) -> None:
         new = briefs.new_guidance(self._state, self._world.papers.guidance())
-        self._record(Briefed(id=action.id, base=action.base, agent=action.agent, attempt=action.attempt, guidance=new))
+        self._record(
+            Briefed(
+                id=action.id,
+                base=action.base,
+                agent=action.agent,
+                attempt=action.attempt,
+                guidance=new,
+                why=action.why,
+            )
+        )
         self._world.reach("briefed")
 
     def _agent_order(self, e: Experiment) -> AgentOrder:
@@ -99,32 +111,44 @@ class Experiments:
                 new_guidance=tuple(line for line, first in state.guidance.items() if first == e.id),
                 files=files,
                 git_log=tuple(repo.history(e.base, LOG_LINES)),
+                drafts=self._drafts(e),
                 options=self._options,
             )
         )
-        facts = briefs.facts(state, e, tuple(files), self._options)
-        return AgentOrder(
-            id=e.id,
-            attempt=e.attempt,
-            agent=e.agent,
-            tree=order.tree,
+        may_spend = allowance(state, self._mix, e.agent)
+        return replace(
+            order,
             brief=papers.brief(e.id, e.attempt, text),
-            facts=facts,
+            facts=briefs.facts(state, e, tuple(files), self._options),
+            usd_left=may_spend.usd,
+            tokens_left=may_spend.tokens,
+        )
+
+    def _drafts(self, e: Experiment) -> tuple[Draft, ...]:
+        """With their changes: what was committed is read from git, the rest is in the ledger."""
+        return tuple(
+            replace(draft, diff=self._world.repo.diff(e.base, draft.commit)) if draft.commit else draft
+            for draft in e.drafts
         )
 
     def _commit(self, action: Commit) -> None:
         world, e = self._world, self._state.experiments[action.id]
-        order = self._agent_order(e)
+        order, hypothesis = self._agent_order(e), ""
         try:
             proposal = world.agents.proposal(order)
+            hypothesis = proposal.hypothesis
             if broken := world.scorer.broken_seal():
                 raise RefusedError(broken)
             change = world.repo.examine(order.tree, e.base)
             self._refuse_known(change, e)
         except RefusedError as error:
-            self._record(Refused(id=e.id, attempt=e.attempt, reason=str(error)))
+            diff = world.repo.draft(order.tree, e.base)
+            self._record(Refused(id=e.id, attempt=e.attempt, reason=str(error), hypothesis=hypothesis, diff=diff))
             world.repo.discard(order.tree)
             return
+        for draft in e.drafts:
+            if draft.commit:
+                world.repo.pin(f"refs/ralph/{self._state.campaign}/attempts/{e.id}-{draft.attempt}", draft.commit)
         message = f"{proposal.hypothesis}\n\nExperiment: {self._state.campaign}#{e.id}\nAgent: {e.agent}\n"
         commit = world.repo.commit(change, e.base, message, self._ref(e.id))
         world.reach("committed-unrecorded")

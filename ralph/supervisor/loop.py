@@ -36,7 +36,7 @@ class Supervisor:
     def __init__(self, world: World, rules: Rules, brief_options: Options) -> None:
         self.state: State = fold(world.ledger.entries())
         self._world, self._rules = world, rules
-        self._experiments = Experiments(world, self.state, brief_options, self._record)
+        self._experiments = Experiments(world, self.state, rules.mix, brief_options, self._record)
         self._waiting: Wait | None = None
         self._stale_report, self._reported_at, self._drawn_at = True, 0.0, -math.inf
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from ralph.adapters.git import GitRepo, branch_ref, experiment_ref
+from ralph.adapters.git import DRAFT_CHARACTERS, GitRepo, branch_ref, experiment_ref
 from ralph.errors import ConfigError, GitError, MovedBranchError, RefusedError
 from tests.conftest import git
 
@@ -243,3 +243,25 @@ def test_adopting_changes_the_checkout_and_nothing_else(repo: GitRepo, repositor
     assert git(repository, "status", "--porcelain") == "M train.py"
     with pytest.raises(ConfigError, match="does not apply"):
         repo.apply(base, commit)
+
+
+def test_a_draft_is_a_diff_of_the_editable_files_even_where_rules_were_broken(repo: GitRepo, repository: Path) -> None:
+    base = repo.head()
+    tree = repo.checkout("1-agent", base)
+    edit(tree, "def broken(:\n")
+    (tree / "prepare.py").write_text("forged\n")
+    (tree / "models").mkdir(exist_ok=True)
+    (tree / "models" / "new.py").write_text("x = 1\n")
+    with pytest.raises(RefusedError):
+        repo.examine("1-agent", base)
+    draft = repo.draft("1-agent", base)
+    assert "+def broken(:" in draft
+    assert "models/new.py" in draft
+    assert "forged" not in draft
+    assert repo.draft("gone", base) == ""
+
+
+def test_a_draft_has_a_bounded_length(repo: GitRepo) -> None:
+    base = repo.head()
+    edit(repo.checkout("1-agent", base), "x = 1\n" * 100_000)
+    assert len(repo.draft("1-agent", base)) == DRAFT_CHARACTERS

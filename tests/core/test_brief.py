@@ -6,7 +6,7 @@ import pytest
 
 from ralph.core.brief import BriefInput, Options, facts, new_guidance, render_brief
 from ralph.core.text import tokens
-from ralph.model import CrashKind, Outcome
+from ralph.model import CrashKind, Draft, Outcome
 from ralph.ports import Guidance
 from tests.core.states import GUIDANCE, Story, night, overnight
 
@@ -265,3 +265,38 @@ def test_the_facts_are_those_of_the_contract() -> None:
         "refusals": ["why"],
     }
     assert facts(Story().state, e, (), Options())["incumbent"] is None
+
+
+def test_a_draft_that_is_to_be_mended_is_shown_as_data_with_its_change_and_the_end_of_its_log() -> None:
+    story = night()
+    drafts = (
+        Draft(attempt=1, reason="an older one", hypothesis="narrower", diff="-old\n+narrower"),
+        Draft(attempt=2, reason="NameError: width", hypothesis=f"wider {EVIL}", diff=f"+WIDTH = 2\n+{EVIL}", tail=EVIL),
+    )
+    made = BriefInput(
+        state=story.state, id=21, attempt=3, agent="claude", guidance=Guidance(program=PROGRAM), drafts=drafts
+    )
+    brief = render_brief(made)
+    mend = section(brief, "The attempt to be mended")
+    for words in ("NameError: width", "+WIDTH = 2", "wider", "The end of its run's log"):
+        assert words in mend
+    assert "narrower" not in mend
+    assert [heading for heading in outline(brief) if "New guidance" in heading] == []
+
+
+def test_a_long_draft_keeps_the_brief_within_its_limit() -> None:
+    drafts = (Draft(attempt=1, reason="r" * 5000, hypothesis="h" * 5000, diff="+x = 1\n" * 9000, tail="tail\n" * 9000),)
+    for limit in (1_500, 4_000, 12_000):
+        brief = render_brief(
+            BriefInput(
+                state=night().state,
+                id=21,
+                attempt=2,
+                agent="claude",
+                guidance=Guidance(program=PROGRAM),
+                files={"train.py": TRAIN * 400},
+                drafts=drafts,
+                options=Options(limit_tokens=limit),
+            )
+        )
+        assert tokens(brief) <= limit

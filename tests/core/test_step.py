@@ -8,7 +8,7 @@ import pytest
 from ralph.core.actions import Action, Brief, Commit, End, Measure, Propose, Record, Score, Settle, Wait
 from ralph.core.decision import KeepRule
 from ralph.core.patience import Patience
-from ralph.core.step import Limits, Rules, choose_agent, next_actions
+from ralph.core.step import Limits, Rules, next_actions
 from ralph.errors import ExitStatus
 from ralph.events import (
     AgentEnded,
@@ -299,14 +299,3 @@ def test_several_experiments_may_be_in_flight_but_the_lane_takes_one_run() -> No
     second = story.propose("second")
     assert actions(story, rules) == [Measure(id=first, run=1)]
     assert second == brief.id
-
-
-def test_the_mix_follows_its_shares_and_repeats_itself_after_a_restart() -> None:
-    story, mix = with_baseline(), {"tuner": 0.7, "mine": 0.3}
-    chosen = []
-    for _ in range(10):
-        agent = choose_agent(story.state, mix)
-        assert agent == choose_agent(story.state, mix)
-        story.discard("x", 1.5, agent=agent)
-        chosen.append(agent)
-    assert (chosen.count("tuner"), chosen.count("mine")) == (7, 3)

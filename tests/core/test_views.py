@@ -27,6 +27,8 @@ STATUS_KEYS = {
     "in_flight": None,
     "time_s": {"run", "score", "agent", "idle", "overhead"},
     "cost": {"usd", "tokens"},
+    "spent": None,
+    "waiting": None,
 }
 LOG_KEYS = [
     *("id", "verdict", "reason", "scores", "delta", "hypothesis", "agent", "base", "commit", "ref"),

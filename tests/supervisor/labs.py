@@ -36,7 +36,7 @@ class Bench:
     world: World
     rules: Rules = field(default_factory=lambda: Rules(keep=KeepRule()))
 
-    def run(self, experiments: int) -> End:
+    def run(self, experiments: int | None) -> End:
         """A supervisor from its start to its end."""
         rules = replace(self.rules, limits=Limits(experiments=experiments))
         self.supervisor = Supervisor(self.world, rules, Options(limit_tokens=BRIEF_TOKENS))
@@ -74,4 +74,6 @@ def bench(lab: Lab, **rules: object) -> Bench:
         watcher=SilentWatcher(),
         report_every_s=3600.0,
     )
-    return Bench(lab=lab, ledger=ledger, repo=repo, papers=papers, world=world)
+    made = Bench(lab=lab, ledger=ledger, repo=repo, papers=papers, world=world)
+    made.rules = replace(made.rules, **rules)  # type: ignore[arg-type]
+    return made

@@ -40,11 +40,11 @@ class LabClock:
     """Time that moves only when somebody waits."""
 
     def __init__(self, start: datetime = datetime(2026, 3, 8, 22, 0, tzinfo=UTC)) -> None:
-        self._start, self.seconds = start, 0.0
+        self.start, self.seconds = start, 0.0
 
     def utc(self) -> datetime:
         """The laboratory's hour."""
-        return self._start + timedelta(seconds=self.seconds)
+        return self.start + timedelta(seconds=self.seconds)
 
     def monotonic(self) -> float:
         """Seconds since the laboratory opened."""
@@ -95,9 +95,16 @@ class TimedJob(Generic[T]):
 
 @dataclass(slots=True, kw_only=True)
 class Lab:
-    """Every process port of one laboratory. `plan` answers for each experiment id."""
+    """Every process port of one laboratory. `plan` answers for each experiment id.
+
+    `provider` may end an agent in the plan's place, at this hour of the laboratory: a usage limit, an empty purse.
+    `usd` and `tokens` are what each agent that proposes has spent.
+    """
 
     plan: Callable[[int], Plan]
+    provider: Callable[[AgentOrder, datetime], AgentEnded | None] | None = None
+    usd: float = 0.0
+    tokens: int = 0
     clock: LabClock = field(default_factory=LabClock)
     sigma: float = 0.0005
     baseline: float = 1.0
@@ -127,9 +134,17 @@ class LabAgents:
     def start(self, order: AgentOrder) -> Job[AgentEnded]:
         """Think for a while."""
         lab, plan = self._lab, self._lab.plan(order.id)
-        lab.started.append(f"agent {order.id}.{order.attempt}")
+        lab.started.append(f"agent {order.id}.{order.attempt} {order.agent}")
+        if lab.provider and (away := lab.provider(order, lab.clock.utc())) is not None:
+            return TimedJob(lab.clock, away.seconds, away)
         ended = AgentEnded(
-            id=order.id, attempt=order.attempt, outcome=plan.agent, reason=f"{plan.agent}", seconds=lab.agent_s
+            id=order.id,
+            attempt=order.attempt,
+            outcome=plan.agent,
+            reason=f"{plan.agent}",
+            seconds=lab.agent_s,
+            usd=lab.usd,
+            tokens=lab.tokens,
         )
         return TimedJob(lab.clock, lab.agent_s, ended)
 
@@ -228,6 +243,10 @@ class LabRepo:
         return Change(
             tree=name, files=("train.py",), lines_added=added, lines_removed=removed, constants=plan.constants
         )
+
+    def draft(self, name: str, base: str) -> str:
+        """A diff in name only."""
+        return f"diff {base} {name}"
 
     def twin(self, campaign: str, tree: str, but: int) -> int | None:
         """Every plan is an idea of its own."""

@@ -1,0 +1,133 @@
+"""One experiment and one event make the experiment after it: the pure halves of the fold, without its sums."""
+
+from dataclasses import replace
+from datetime import datetime
+
+from ralph.events import AgentEnded, Briefed, Committed, Judged, Refused, RunEnded, Scored
+from ralph.model import AgentOutcome, Draft, Experiment, Outcome, Phase, Proposal, Run
+
+POSTPONED = frozenset({AgentOutcome.LIMITED, AgentOutcome.BUDGET})
+FAILED = frozenset({AgentOutcome.NOTHING, AgentOutcome.DEADLINE, AgentOutcome.FAILED})
+
+
+def briefed(e: Experiment, event: Briefed) -> Experiment:
+    """An agent is to think, perhaps another one than before."""
+    return replace(
+        e,
+        base=event.base,
+        agent=event.agent,
+        why=event.why,
+        attempt=event.attempt,
+        phase=Phase.AGENT,
+        postponed=False,
+    )
+
+
+def agent_ended(e: Experiment, event: AgentEnded) -> Experiment:
+    """To be committed; to be asked again later, which is no refusal; or refused."""
+    return replace(
+        e,
+        phase=Phase.COMMIT if event.outcome is AgentOutcome.PROPOSED else Phase.DECIDE,
+        postponed=event.outcome in POSTPONED,
+        refusals=(*e.refusals, event.reason) if event.outcome in FAILED else e.refusals,
+        agent_s=e.agent_s + event.seconds,
+        usd=e.usd + event.usd,
+        tokens=e.tokens + event.tokens,
+    )
+
+
+def refused(e: Experiment, event: Refused) -> Experiment:
+    """What was proposed is a draft from now on: no commit of its own, and its runs say nothing about the next."""
+    draft = Draft(
+        attempt=event.attempt,
+        reason=event.reason,
+        hypothesis=event.hypothesis or e.hypothesis,
+        diff=event.diff,
+        commit=e.commit,
+        tail=e.runs[-1].tail if len(e.runs) > e.drafted_runs else "",
+    )
+    return replace(
+        e,
+        phase=Phase.DECIDE,
+        refusals=(*e.refusals, event.reason),
+        drafts=(*e.drafts, draft),
+        drafted_runs=len(e.runs),
+        commit="",
+        proposal=None,
+        lines_delta=0,
+        constants={},
+    )
+
+
+def committed(e: Experiment, event: Committed) -> Experiment:
+    """There is a candidate."""
+    return replace(
+        e,
+        phase=Phase.DECIDE,
+        commit=event.commit,
+        proposal=Proposal(
+            hypothesis=event.hypothesis,
+            expected=event.expected,
+            learnings=event.learnings,
+            supersedes=event.supersedes,
+            replicates=event.replicates,
+        ),
+        lines_delta=event.lines_delta,
+        constants=event.constants,
+    )
+
+
+def run_ended(run: Run, event: RunEnded) -> Run:
+    """The run is over."""
+    return replace(
+        run,
+        outcome=event.outcome,
+        crash=event.crash,
+        reason=event.reason,
+        tail=event.tail,
+        setup_s=event.setup_s,
+        train_s=event.train_s,
+        export_s=event.export_s,
+        seconds=event.seconds,
+        peak_bytes=event.peak_bytes,
+    )
+
+
+def scored(run: Run, event: Scored) -> Run:
+    """The run has its score, or the reason why it has none."""
+    return replace(
+        run,
+        scored=event.outcome,
+        score=event.score,
+        score_se=event.se,
+        score_s=event.seconds,
+        crash=event.crash,
+        reason=event.reason,
+    )
+
+
+def with_run(e: Experiment, run: Run) -> Experiment:
+    """The experiment with this run in the place of the one of its number."""
+    runs = tuple(run if r.number == run.number else r for r in e.runs)
+    scores = tuple(r.score for r in runs[e.drafted_runs :] if r.score is not None and not r.failed)
+    return replace(e, runs=runs, scores=scores)
+
+
+def judged(e: Experiment, event: Judged, at: datetime) -> Experiment:
+    """It has its verdict."""
+    return replace(
+        e,
+        phase=Phase.SETTLE,
+        verdict=event.verdict,
+        reason=event.reason,
+        crash=event.crash,
+        delta=event.delta,
+        delta_se=event.delta_se,
+        against=event.against,
+        ended=at,
+    )
+
+
+def phase_after(event: RunEnded) -> Phase:
+    """Whether there is something to score."""
+    return Phase.SCORE if event.outcome is Outcome.OK else Phase.DECIDE
