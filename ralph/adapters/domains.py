@@ -10,8 +10,10 @@ from ralph.adapters.environment import scrubbed
 from ralph.adapters.files import remove_tree
 from ralph.adapters.process import Child, Command, Exit, ExitReason, reap_leftovers, recorded_exit, spawn
 from ralph.adapters.sandbox import Policy, SandboxLevel, wrap
+from ralph.adapters.untrusted import UntrustedFileError, read_untrusted_tail
 
 REAP_S = 30.0  # how long what an earlier supervisor left may take to be gone
+LOG = "log.txt"
 LOG_LIMIT_BYTES = 256 * 2**20
 LOG_TAIL_BYTES = 256 * 2**10
 
@@ -77,17 +79,14 @@ class Domains:
 
 def log_of(folder: Path) -> Path:
     """Where standard output and error of a domain go."""
-    return folder / "log.txt"
+    return folder / LOG
 
 
 def read_log(folder: Path) -> str:
-    """The end of a domain's log."""
+    """The end of a domain's log; nothing where a payload put something else in its place."""
     try:
-        with log_of(folder).open("rb") as file:
-            file.seek(0, 2)
-            file.seek(max(0, file.tell() - LOG_TAIL_BYTES))
-            return file.read().decode(errors="replace")
-    except FileNotFoundError:
+        return read_untrusted_tail(folder, LOG, LOG_TAIL_BYTES).decode(errors="replace")
+    except (FileNotFoundError, UntrustedFileError):
         return ""
 
 

@@ -118,6 +118,24 @@ def test_a_gated_run_is_clocked_by_the_supervisor_and_scored_by_another_process(
     assert marked() == []
 
 
+def test_a_run_that_leaves_nonsense_in_place_of_its_reports_harms_nobody(tmp_path: Path, marked: Left) -> None:
+    nonsense = TRAIN.replace("WIDTH = 8", "WIDTH = 9").replace(
+        '(out / "report.json").write_text(',
+        '(out / "report.json").write_text("[" * 60_000)\n'
+        'gun.send(b"[" * 60_000)\n'
+        '(out / "progress.jsonl").unlink(); os.mkfifo(out / "progress.jsonl")\n'
+        "str(",
+    )
+    arena = gated(tmp_path / "arena", [{"write": {"train.py": nonsense}}])
+    done = arena.loop(1)
+    assert done.status == 0, done
+    assert judged(arena)[1].verdict is Verdict.KEEP
+    run = next(e for e in arena.events() if isinstance(e, RunEnded) and e.id == 1)
+    assert "tokens" not in run.record
+    assert run.peak_bytes > 4096, "measured, since the run said nothing"
+    assert marked() == []
+
+
 BREACHES: dict[str, tuple[tuple[str, str], Verdict, CrashKind | None, str]] = {
     "trains on": (("TRAIN_S = 0.3", "TRAIN_S = 30"), Verdict.CRASH, CrashKind.DEADLINE, "still training"),
     "is never ready": (
