@@ -5,14 +5,13 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from ralph.adapters import leftovers, shim
 from ralph.adapters.leftovers import holders, is_held, reap_leftovers, sweep
-from ralph.adapters.process import ExitReason, become_subreaper, recorded_exit, spawn
+from ralph.adapters.process import ExitReason, recorded_exit, spawn
 from ralph.errors import LeftoverError
 from tests.adapters.keeping import (
     as_supervisor,
@@ -29,16 +28,7 @@ from tests.adapters.keeping import (
 TIMEOUT_S = 30.0
 
 
-@pytest.fixture(autouse=True)
-def _subreaper() -> Iterator[None]:
-    become_subreaper()
-    yield
-    leftovers.bury(leftovers.orphans(set(), 0))
-
-
-@pytest.fixture
-def folder(hostile: Path) -> Path:
-    return hostile / "domain"
+pytestmark = pytest.mark.usefixtures("subreaper")
 
 
 def abandon(folder: Path, kind: str, *more: str, shim_too: bool) -> None:
