@@ -14,6 +14,7 @@ from ralph.adapters.agents.launcher import AgentLauncher
 from ralph.adapters.clock import ShiftedClock, SystemClock
 from ralph.adapters.control import SystemControl
 from ralph.adapters.domains import Domains
+from ralph.adapters.gateway.upstream import require_keys
 from ralph.adapters.git import GitRepo
 from ralph.adapters.ledger import FileLedger, read_entries
 from ralph.adapters.lock import FolderLock
@@ -83,6 +84,7 @@ def _locked_loop(layout: Layout, wishes: Wishes) -> End:
     config = load(layout.arena_toml)
     device = resolve_device(config.run.device)
     config = load(layout.arena_toml, device=device)
+    require_keys(config, os.environ)
     redact = redactor_of(os.environ, config)
     repo = GitRepo(layout.arena, layout.trees, config.arena.editable, redact=redact)
     state = fold(read_entries(layout.ledger))
