@@ -214,7 +214,8 @@ def test_an_agent_that_calls_nobody_gets_no_gateway(desk: Desk) -> None:
     assert not desk.layout.calls(1, 1).parent.exists()
 
 
-def test_a_subscription_needs_no_gateway_and_keeps_its_network(desk: Desk) -> None:
+def test_a_subscription_needs_no_gateway_and_keeps_its_network(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CLAUDE_CODE_OAUTH_TOKEN", "made up")
     launcher = desk.launcher("", "", kind="command", preset="claude", command="true", login="subscription", model="")
     launcher.words = ()
     desk.run(launcher)
