@@ -59,6 +59,11 @@ class Layout:
         return self.state / "history.jsonl"
 
     @property
+    def recall(self) -> Path:
+        """What can be asked about past experiments; rebuilt from the ledger and git when missing."""
+        return self.state / "recall.db"
+
+    @property
     def picture(self) -> Path:
         """Score over experiments."""
         return self.state / "progress.png"
@@ -102,6 +107,15 @@ class Layout:
     def trees(self) -> Path:
         """Worktrees; short-lived."""
         return self.state / "trees"
+
+    @property
+    def tries(self) -> Path:
+        """Scratch folders of `ralph agent try`."""
+        return self.state / "try"
+
+    def scratch(self, name: str) -> "Layout":
+        """The same arena with a state of its own, below `tries`."""
+        return Layout(root=self.tries / name, arena=self.arena)
 
     @property
     def archive(self) -> Path:

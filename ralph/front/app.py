@@ -23,6 +23,8 @@ from ralph.adapters.machine import resolve_device
 from ralph.adapters.papers import FilePapers
 from ralph.adapters.prepare import prepare
 from ralph.adapters.process import become_subreaper
+from ralph.adapters.recall import RecallIndex
+from ralph.adapters.redaction import redactor_of
 from ralph.adapters.runner import LocalRunner
 from ralph.adapters.sandbox import SandboxLevel, reached
 from ralph.adapters.scoring import ArenaScorer
@@ -33,10 +35,12 @@ from ralph.core.asking import Cap, Mix
 from ralph.core.brief import Options
 from ralph.core.decision import KeepRule
 from ralph.core.fold import State, fold
+from ralph.core.mix import Policy
 from ralph.core.step import Limits, Rules
 from ralph.core.views import history_row, results_line
 from ralph.errors import ConfigError
 from ralph.front import campaign
+from ralph.front.recalling import JudgedExperiments
 from ralph.front.watcher import TerminalWatcher
 from ralph.layout import Layout
 from ralph.model import Phase
@@ -64,8 +68,7 @@ class Wishes:
 
 def run_loop(layout: Layout, wishes: Wishes) -> End:
     """Everything from an empty state/ to the end of a loop."""
-    for name in [n for n in os.environ if n.startswith("GIT_")]:
-        del os.environ[name]  # a hook or an editor that started us must not redirect our git
+    forget_git_variables()
     lock = FolderLock(layout.lock)
     try:
         become_subreaper()
@@ -74,12 +77,19 @@ def run_loop(layout: Layout, wishes: Wishes) -> End:
         lock.release()
 
 
+def forget_git_variables() -> None:
+    """A hook or an editor that started us must not redirect our git."""
+    for name in [n for n in os.environ if n.startswith("GIT_")]:
+        del os.environ[name]
+
+
 def _locked_loop(layout: Layout, wishes: Wishes) -> End:
     config = load(layout.arena_toml)
     device = resolve_device(config.run.device)
     config = load(layout.arena_toml, device=device)
     require_keys(config, os.environ)
-    repo = GitRepo(layout.arena, layout.trees, config.arena.editable)
+    redact = redactor_of(os.environ, config)
+    repo = GitRepo(layout.arena, layout.trees, config.arena.editable, redact=redact)
     state = fold(read_entries(layout.ledger))
     if state.campaign and (wishes.new or campaign.has_no_baseline(state)):
         campaign.archive(layout, state.campaign)
@@ -95,11 +105,22 @@ def _locked_loop(layout: Layout, wishes: Wishes) -> End:
         campaign.check_clean(repo, arena)
     shift = os.environ.get(CLOCK_VARIABLE)
     clock = ShiftedClock(Path(shift)) if shift else SystemClock()
-    opening = campaign.opening(state=state, arena=arena, repo=repo, device=device, now=clock.utc(), name=wishes.name)
+    opening = campaign.opening(
+        state=state, arena=arena, repo=repo, device=device, now=clock.utc(), name=wishes.name, page=layout.learnings
+    )
     seal = Seal(layout.sealed(arena.record.hash))
     seal.make(arena.sealed)
-    with SystemControl(layout) as control, FilePapers(layout, config.arena.program, config.arena.metric) as papers:
-        ledger = FileLedger(layout.ledger, clock.utc)
+    recall = RecallIndex(
+        layout.recall,
+        campaign=opening.campaign,
+        source=JudgedExperiments(lambda: supervisor.state, repo),
+        embed_command=config.recall.embed_command,
+    )
+    with (
+        SystemControl(layout) as control,
+        FilePapers(layout, config.arena.program, config.arena.metric, recall, redact) as papers,
+    ):
+        ledger = FileLedger(layout.ledger, clock.utc, redact=redact)
         if ledger.torn:
             papers.log(f"cut {len(ledger.torn)} bytes of a line that was being written when its writer died")
         if not papers.has_tables():
@@ -110,10 +131,14 @@ def _locked_loop(layout: Layout, wishes: Wishes) -> End:
             ledger=ledger,
             repo=repo,
             agents=AgentLauncher(
-                layout=layout, repo=repo, config=config, seed=_seed(opening.campaign), domains=domains
+                layout=layout, repo=repo, config=config, seed=seed_of(opening.campaign), domains=domains, redact=redact
             ),
-            runner=LocalRunner(layout=layout, repo=repo, run=config.run, device=device, data=data, domains=domains),
-            scorer=ArenaScorer(layout=layout, config=config, device=device, data=data, seal=seal, domains=domains),
+            runner=LocalRunner(
+                layout=layout, repo=repo, run=config.run, device=device, data=data, domains=domains, redact=redact
+            ),
+            scorer=ArenaScorer(
+                layout=layout, config=config, device=device, data=data, seal=seal, domains=domains, redact=redact
+            ),
             papers=papers,
             control=control,
             watcher=TerminalWatcher(lambda: supervisor.state),
@@ -124,11 +149,8 @@ def _locked_loop(layout: Layout, wishes: Wishes) -> End:
             version=ralph.__version__,
             sandbox=str(domains.level),
         )
-        options = Options(
-            device=device, budget_s=config.run.budget_s, limit_tokens=config.agent.brief_tokens,
-            timeout_s=config.agent.timeout_s, editable=config.arena.editable,
-        )  # fmt: skip
-        supervisor = Supervisor(world, rules_of(config, wishes, clock.utc()), options)
+        supervisor = Supervisor(world, rules_of(config, wishes, clock.utc()), options_of(config, device))
+        papers.catch_up()
         ending = supervisor.run(opening)
         stop = supervisor.state.stop_requested
         if stop is None or not stop.now:
@@ -163,6 +185,17 @@ def rules_of(config: Config, wishes: Wishes, now: datetime) -> Rules:
     )
 
 
+def options_of(config: Config, device: str) -> Options:
+    """What a brief says of the arena."""
+    return Options(
+        device=device,
+        budget_s=config.run.budget_s,
+        limit_tokens=config.agent.brief_tokens,
+        timeout_s=config.agent.timeout_s,
+        editable=config.arena.editable,
+    )
+
+
 def mix_of(config: Config) -> Mix:
     """The agents in use and what they may spend; 0 in the configuration is no cap."""
     shares = config.agent.mix or {config.agent.use: 1.0}
@@ -170,6 +203,7 @@ def mix_of(config: Config) -> Mix:
     budget = config.budget
     return Mix(
         shares=shares,
+        policy=Policy(config.agent.policy),
         paid=frozenset(name for name, entry in entries.items() if entry.paid),
         menders=frozenset(name for name, entry in entries.items() if entry.kind != "tuner"),
         together=Cap(usd=budget.usd or None, tokens=budget.tokens or None),
@@ -215,6 +249,6 @@ def crash_points(wanted: str) -> Callable[[str], None]:
     return reach
 
 
-def _seed(name: str) -> int:
+def seed_of(name: str) -> int:
     """A seed for agents that stays the same over a campaign."""
     return sum((i + 1) * b for i, b in enumerate(name.encode())) % 1_000_003

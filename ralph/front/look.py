@@ -1,5 +1,6 @@
 """What the looking commands share: a state read from the ledger, and what can be made of it without a supervisor."""
 
+import os
 from datetime import UTC, datetime
 from typing import Any
 
@@ -8,6 +9,7 @@ from ralph.adapters.git import GitRepo
 from ralph.adapters.ledger import read_entries
 from ralph.adapters.lock import holder
 from ralph.adapters.papers import FilePapers
+from ralph.adapters.redaction import redactor_of
 from ralph.adapters.shared_page import append_shared
 from ralph.config import load
 from ralph.core import picture, views
@@ -66,8 +68,9 @@ def write_report(layout: Layout) -> str:
     """Render progress.md and its picture from the ledger; what a supervisor at work does by itself."""
     state = read_state(layout)
     page = render_progress(state, datetime.now(UTC).astimezone(), Live(alive=supervisor_alive(layout)))
-    arena = load(layout.arena_toml).arena
-    with FilePapers(layout, arena.program, arena.metric) as papers:
+    config = load(layout.arena_toml)
+    redact = redactor_of(os.environ, config)
+    with FilePapers(layout, config.arena.program, config.arena.metric, redact=redact) as papers:
         papers.progress(page)
         papers.picture(picture.picture_data(state))
         papers.finish_picture()

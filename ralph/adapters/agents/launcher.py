@@ -18,8 +18,10 @@ from ralph.adapters.gateway.door import Door, Terms, open_door
 from ralph.adapters.gateway.upstream import upstream_of
 from ralph.adapters.git import GitRepo
 from ralph.adapters.process import Child, Exit, ExitReason, reap_leftovers
+from ralph.adapters.redaction import redact_file
 from ralph.config import AgentEntry, Config
 from ralph.core.crash import last_error
+from ralph.core.secrets import SHAPES_ONLY, Redactor
 from ralph.errors import ConfigError, RefusedError
 from ralph.events import AgentEnded
 from ralph.layout import Layout
@@ -30,11 +32,20 @@ GRACE_S = 2.0  # between TERM and KILL when its clock runs out: time to save wha
 
 
 class AgentLauncher:
-    """Starts the agents that the arena names."""
+    """Starts the agents that the arena names. What they leave is without secrets before anybody looks at it."""
 
-    def __init__(self, *, layout: Layout, repo: GitRepo, config: Config, seed: int, domains: Domains) -> None:
+    def __init__(
+        self,
+        *,
+        layout: Layout,
+        repo: GitRepo,
+        config: Config,
+        seed: int,
+        domains: Domains,
+        redact: Redactor = SHAPES_ONLY,
+    ) -> None:
         self._layout, self._repo, self._config, self._seed = layout, repo, config, seed
-        self._domains = domains
+        self._domains, self._redact = domains, redact
         for name in [name for name, share in config.agent.mix.items() if share] or [config.agent.use]:
             if (entry := config.agent_entry(name)).preset:
                 check(name, entry, os.environ, Path.home())
@@ -58,15 +69,17 @@ class AgentLauncher:
         cwd = self._repo.arena_in(tree)
         (cwd / PROPOSAL).parent.mkdir(exist_ok=True)
         facts, brief, given = folder / "facts.json", folder / "brief.md", self._layout.history
-        write_atomic(facts, json.dumps(order.facts))
+        write_atomic(facts, json.dumps(self._redact.within(order.facts)))
         write_atomic(brief, order.brief.read_bytes())
         given.touch()
+        recall = self._layout.recall
         entry = self._config.agent_entry(order.agent)
         env = {
             "RALPH_BRIEF": str(brief),
             "RALPH_PROPOSAL": str(cwd / PROPOSAL),
             "RALPH_FACTS": str(facts),
             "RALPH_HISTORY": str(given),
+            "RALPH_RECALL": str(recall),
             "RALPH_SEED": str(self._seed * 1_000_003 + order.id * 101 + order.attempt),
             "RALPH_TIMEOUT_S": f"{self._config.agent.timeout_s:g}",
         }
@@ -76,7 +89,7 @@ class AgentLauncher:
             cwd=cwd,
             env={**env, **_passed_through(entry)},
             writable=(tree,),
-            visible=(folder, given, *self._script(entry)),
+            visible=(folder, given, *([recall] if recall.exists() else []), *self._script(entry)),
             network=entry.kind == "command",
             stdin=brief,
             deadline_s=self._config.agent.timeout_s,
@@ -124,7 +137,7 @@ class AgentLauncher:
         tree = self._layout.tree(order.tree)
         if not tree.is_dir():
             raise RefusedError("the worktree is gone: the agent removed its own folder")
-        return read_proposal(self._repo.arena_in(tree))
+        return self._redact.within(read_proposal(self._repo.arena_in(tree)))
 
     def _script(self, entry: AgentEntry) -> tuple[Path, ...]:
         return ((self._layout.arena / entry.script).resolve(),) if entry.kind == "scripted" else ()
@@ -143,6 +156,7 @@ class AgentLauncher:
                 assert_never(entry.kind)
 
     def _result(self, order: AgentOrder, exit_: Exit) -> AgentEnded:
+        redact_file(log_of(self._layout.agent(order.id, order.attempt)), self._redact)
         spent = total(read_calls(self._layout.calls(order.id, order.attempt)))
         report = self._report(order)
         outcome, reason = self._outcome(order, exit_, spent, report)

@@ -14,6 +14,7 @@ from ralph.adapters.agents.llm.conversation import (
     ToolSpec,
     Usage,
     arguments_of,
+    mended,
 )
 from ralph.adapters.agents.llm.waiting import CallError, RejectedError, WeatherError, error_of
 
@@ -128,7 +129,8 @@ def read_stream(events: Iterable[Block]) -> Reply:
 def _reply(blocks: list[Block], stop: str, usage: Mapping[str, int]) -> Reply:
     calls, raw = [], list[Block]()
     for block in blocks:
-        written = block.pop("_json")
+        written = mended(block.pop("_json"))
+        block |= {key: mended(block[key]) for key in ("text", "thinking") if key in block}
         if block["type"] == "tool_use":
             calls.append(ToolCall(id=block["id"], name=block["name"], arguments=written))
             block |= {"input": arguments_of(written) or {}}

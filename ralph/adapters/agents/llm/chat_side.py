@@ -19,6 +19,7 @@ from ralph.adapters.agents.llm.conversation import (
     ToolSpec,
     Usage,
     joined,
+    mended,
     sound_arguments,
 )
 from ralph.adapters.agents.llm.openai_calls import Caller, Item
@@ -139,8 +140,9 @@ def read_stream(chunks: Iterable[Item]) -> Reply:
 
 
 def _reply(answer: _Answer) -> Reply:
+    answer.text = mended(answer.text)
     calls = tuple(
-        ToolCall(id=call.id or f"call_{n}", name=call.name, arguments=call.arguments)
+        ToolCall(id=call.id or f"call_{n}", name=call.name, arguments=mended(call.arguments))
         for n, call in enumerate(answer.calls)
     )
     message: Item = {"role": "assistant", "content": answer.text or (None if calls else "(no words)")}

@@ -129,6 +129,15 @@ def sound_arguments(text: str) -> str:
     return "{}" if arguments_of(text) is None or not text.strip() else text
 
 
+def mended(text: str) -> str:
+    r"""`text` with halves of characters put together again, where a stream was cut between them, or else replaced.
+
+    >>> mended("\ud83d" + "\ude00") == "\U0001f600", mended("a\ud83d")
+    (True, 'a�')
+    """
+    return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
+
+
 def joined(parts: Sequence[str]) -> str:
     """The parts that have something in them, a blank line between."""
     return "\n\n".join(part for part in parts if part)

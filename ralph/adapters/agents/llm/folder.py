@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
 MOST_BYTES = 1_000_000  # of one file, read or written
+MOST_NAME = 255  # bytes; longer ones no file system takes
 CLOSED = (".git", ".ralph")
 
 
@@ -22,7 +23,7 @@ class ToolError(Exception):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Folder:
-    """`root` and the globs of what may be edited in it, as git reads them with `:(glob)`."""
+    """`root` and what may be edited in it: names, or globs as git reads them with `:(glob)`."""
 
     root: Path
     editable: Sequence[str]
@@ -41,7 +42,9 @@ class Folder:
     def may_edit(self, name: str) -> bool:
         """Whether the arena lists it as editable."""
         parts = PurePosixPath(name).parts
-        return not any(p in CLOSED for p in parts) and any(glob_regex(g).fullmatch(name) for g in self.editable)
+        if any(part in CLOSED for part in parts):
+            return False
+        return name in self.editable or any(glob_regex(glob).fullmatch(name) for glob in self.editable)
 
     def name(self, given: str) -> str:
         """The plain relative name of what a model calls `given`; "." is the folder itself.
@@ -49,6 +52,8 @@ class Folder:
         Raises:
             ToolError: when it leads out of the folder, or into what is closed.
         """
+        if len(given.encode("utf-8", "replace")) > MOST_NAME:
+            raise ToolError(f"{given[:40]!r}… is no name: it has {len(given):,} characters")
         path = PurePosixPath(given.strip() or ".")
         if path.is_absolute() or ".." in path.parts or "\0" in given:
             raise ToolError(f"{given!r} leads out of your folder; use names relative to it, like {self._example()!r}")

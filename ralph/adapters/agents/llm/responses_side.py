@@ -12,6 +12,7 @@ from ralph.adapters.agents.llm.conversation import (
     ToolCall,
     ToolSpec,
     Usage,
+    mended,
     sound_arguments,
 )
 from ralph.adapters.agents.llm.openai_calls import Caller, Item, status_error
@@ -94,13 +95,14 @@ def _reply(response: Item, output: list[Item]) -> Reply:
     for item in output:
         match item.get("type"):
             case "message":
-                said = "".join(part.get("text") or part.get("refusal") or "" for part in item.get("content") or ())
-                refused |= any(part.get("type") == "refusal" for part in item.get("content") or ())
+                parts = item.get("content") or ()
+                said = mended("".join(part.get("text") or part.get("refusal") or "" for part in parts))
+                refused |= any(part.get("type") == "refusal" for part in parts)
                 text += said
                 phase = {"phase": item["phase"]} if item.get("phase") else {}
                 raw.append(_said("assistant", said) | phase)
             case "function_call":
-                call = ToolCall(id=item["call_id"], name=item["name"], arguments=item.get("arguments") or "")
+                call = ToolCall(id=item["call_id"], name=item["name"], arguments=mended(item.get("arguments") or ""))
                 calls.append(call)
                 arguments = sound_arguments(call.arguments)
                 raw.append({"type": "function_call", "call_id": call.id, "name": call.name, "arguments": arguments})

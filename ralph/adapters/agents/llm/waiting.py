@@ -13,7 +13,10 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from email.utils import parsedate_to_datetime
 from random import Random
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
+
+if TYPE_CHECKING:  # the import takes a tenth of a second
+    from tenacity import RetryCallState
 
 MOST_STATED_S = 120.0  # a longer wait is better spent by the supervisor, which can let another agent work
 FIRST_S, FACTOR, MOST_S = 0.5, 3.0, 45.0  # waits where none is stated
@@ -21,8 +24,8 @@ TRIES = 6
 WORDS = 300  # characters of a provider's message that are passed on
 _BILLING = re.compile(r"insufficient_quota|billing|credit balance", re.IGNORECASE)
 _CONTEXT = re.compile(
-    r"context_length_exceeded|exceed_context_size|prompt is too long|context (window|length|size)|request_too_large"
-    r"|maximum context|input is too long|too many (input )?tokens",
+    r"context_length_exceeded|exceed_context_size|prompt is too long|context (window|length|size|limit)"
+    r"|request_too_large|maximum context|input is too long|too many (input )?tokens",
     re.IGNORECASE,
 )
 
@@ -106,7 +109,7 @@ class Patience:
         """
         import tenacity
 
-        def give_up(state: tenacity.RetryCallState) -> bool:
+        def give_up(state: "RetryCallState") -> bool:
             error = _weather(state)
             wait_s = state.upcoming_sleep
             return (
@@ -129,13 +132,14 @@ class Patience:
             return error.retry_after_s
         return float(min(MOST_S, self.first_s * FACTOR ** (attempt - 1)) * self.random.uniform(0.75, 1.25))
 
-    def _log(self, state: object) -> None:
-        error, wait_s = _weather(state), getattr(state, "upcoming_sleep", 0.0)
-        self.trouble = str(error)
-        sys.stderr.write(f"{error}; trying again in {wait_s:.1f} s, {self.remaining_s():.0f} s are left\n")
+    def _log(self, state: "RetryCallState") -> None:
+        self.trouble = str(_weather(state))
+        left_s = self.remaining_s()
+        sys.stderr.write(f"{self.trouble}; trying again in {state.upcoming_sleep:.1f} s, {left_s:.0f} s are left\n")
 
 
-def _weather(state: object) -> WeatherError:
-    error = getattr(state, "outcome").exception()  # noqa: B009 - tenacity is not imported where types are read
+def _weather(state: "RetryCallState") -> WeatherError:
+    """Why the last try failed; nothing else is tried again."""
+    error = state.outcome.exception() if state.outcome else None
     assert isinstance(error, WeatherError)
     return error

@@ -1,11 +1,16 @@
 """The program as the supervisor starts it: a child process with the environment contract and nothing else."""
 
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
+from ralph.adapters.agents.contract import ContractError
+from ralph.adapters.agents.llm.ending import Kind
+from ralph.adapters.agents.llm.research import Bounds
+from ralph.adapters.agents.llm.settings import read_settings
 from tests.adapters.agents.llm.conftest import Opened
 from tests.adapters.agents.llm.desk import EDITS, LOOK, SUBMITS, Office, said
 from tests.provider import Api, Fault, Provider, Reply, Script, Usage, limited
@@ -35,16 +40,22 @@ def test_it_looks_edits_and_submits(api: Api, opened: Open, marked: object) -> N
         assert "temperature" not in request.body
 
 
-@pytest.mark.parametrize("fault", [Fault.HANG, Fault.HANG_STREAM])
-def test_a_provider_that_falls_silent_does_not_hold_it_beyond_its_deadline(
-    fault: Fault, opened: Open, marked: object
-) -> None:
-    office, _ = opened(Api.RESPONSES, [Reply(text="some words", fault=fault)])
-    office.timeout_s = 4.0
+HANGS = Reply(text="some words", fault=Fault.HANG)
+SILENCES = {
+    "from the beginning": (4.0, [HANGS], 75, "limited", "no answer from the provider"),
+    "after an answer": (7.0, [Reply(tools=(LOOK,)), HANGS], 79, "deadline", "before a proposal was submitted"),
+}
+
+
+@pytest.mark.parametrize("silence", SILENCES)
+def test_silence_does_not_hold_it_beyond_its_deadline(silence: str, opened: Open, marked: object) -> None:
+    timeout_s, script, status, kind, words = SILENCES[silence]
+    office, _ = opened(Api.RESPONSES, script)
+    office.timeout_s = timeout_s
     ended = office.run()
     assert ended.seconds < office.timeout_s + 1
-    assert (ended.status, ended.told["ending"]) == (75, "limited")
-    assert "no answer from the provider" in ended.told["reason"]
+    assert (ended.status, ended.told["ending"]) == (status, kind), ended.err
+    assert words in ended.told["reason"]
 
 
 def test_a_wait_that_does_not_fit_ends_it_at_once_with_the_wait_on_record(opened: Open) -> None:
@@ -73,3 +84,15 @@ def test_nothing_of_one_life_is_known_to_the_next(opened: Open, tmp_path: Path) 
         office.run()
     assert word in said(first.requests[-1])
     assert all(word not in said(request) for request in second.requests)
+
+
+def test_every_ending_and_variable_of_the_program_is_on_the_page() -> None:
+    page = (Path(__file__).parents[4] / "docs" / "agents.md").read_text(encoding="utf-8")
+    rows = dict(re.findall(r"^\| `(\w+)` \| (\d+) \|", page, re.MULTILINE))
+    assert rows == {str(kind): str(kind.status) for kind in Kind}
+    with pytest.raises(ContractError) as missing:
+        read_settings({})
+    names = re.findall(r"RALPH_\w+", str(missing.value))
+    assert names
+    assert [name for name in [*names, "RALPH_API"] if f"`{name}`" not in page] == []
+    assert re.search(rf"{Bounds().turns} answers and {Bounds().tokens:,} written tokens", page)
