@@ -5,6 +5,8 @@ from pathlib import Path
 
 from ralph.errors import ConfigError
 
+PICTURE = "state/progress.png"  # below the root, which is where the page that shows it lies
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Layout:
@@ -66,7 +68,7 @@ class Layout:
     @property
     def picture(self) -> Path:
         """Score over experiments."""
-        return self.state / "progress.png"
+        return self.root / PICTURE
 
     @property
     def picture_data(self) -> Path:

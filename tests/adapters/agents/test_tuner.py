@@ -236,14 +236,14 @@ def test_changes_of_code_by_other_agents_do_not_confuse_it() -> None:
 def test_the_hypothesis_names_change_reason_and_expectation() -> None:
     first, _ = propose(facts(), {"train.py": SOURCE}, [baseline()], 1)
     assert "MATRIX_LR 0.02 → 0.0" in first.hypothesis
-    assert "because it was never moved; expect -0.0" in first.hypothesis
-    assert first.expected.startswith(("+0.0", "-0.0", "0 ±"))
+    assert "because it was never moved; expect −0.0" in first.hypothesis
+    assert first.expected.startswith(("+0.0", "−0.0", "0 ±"))
     source = "MATRIX_LR = 0.02\n"
     lines = [baseline(source), verdict(1, {"MATRIX_LR": 0.01}, 1.63)]
     second, _ = propose(facts(), {"train.py": source}, lines, 1)
     assert second.hypothesis.startswith("raise MATRIX_LR 0.02 → ")
     assert "because #1 (0.01) was worse by 0.0300 and nothing above was tried; expect " in second.hypothesis
-    assert second.expected.startswith("-")
+    assert second.expected.startswith("−")
 
 
 def learnt(lines: list[str], brief: str = "") -> dict[str, tuple[int, ...]]:
@@ -275,7 +275,7 @@ def test_it_learns_where_runs_fail() -> None:
 
 def test_it_learns_what_does_not_matter() -> None:
     lines = [baseline(), verdict(1, {"BATCH": 2**12}, 1.601), verdict(2, {"BATCH": 2**14}, 1.599)]
-    text = "BATCH between 4096 and 16384 changes nothing beyond noise: #1 4096 +0.0010, #2 16384 -0.0010"
+    text = "BATCH between 4096 and 16384 changes nothing beyond noise: #1 4096 +0.0010, #2 16384 −0.0010"
     assert learnt(lines) == {text: (1, 2)}
 
 
