@@ -61,6 +61,11 @@ class Layout:
         return self.state / "history.jsonl"
 
     @property
+    def recall(self) -> Path:
+        """What can be asked about past experiments; rebuilt from the ledger and git when missing."""
+        return self.state / "recall.db"
+
+    @property
     def picture(self) -> Path:
         """Score over experiments."""
         return self.root / PICTURE
@@ -106,6 +111,15 @@ class Layout:
         return self.state / "trees"
 
     @property
+    def tries(self) -> Path:
+        """Scratch folders of `ralph agent try`."""
+        return self.state / "try"
+
+    def scratch(self, name: str) -> "Layout":
+        """The same arena with a state of its own, below `tries`."""
+        return Layout(root=self.tries / name, arena=self.arena)
+
+    @property
     def archive(self) -> Path:
         """Ended campaigns."""
         return self.state / "archive"
@@ -121,6 +135,14 @@ class Layout:
     def agent(self, id: int, attempt: int) -> Path:  # noqa: A002
         """Kill domain of one agent: lock, exit.json, log, home, tmp."""
         return self.experiment(id) / f"agent-{attempt}"
+
+    def gateway(self, id: int, attempt: int) -> Path:  # noqa: A002
+        """Kill domain of the gateway of one agent."""
+        return self.experiment(id) / f"gateway-{attempt}" / "domain"
+
+    def calls(self, id: int, attempt: int) -> Path:  # noqa: A002
+        """Record of one agent's calls to its provider; beside the domain, so that it outlives a restart."""
+        return self.experiment(id) / f"gateway-{attempt}" / "calls.jsonl"
 
     def brief(self, id: int, attempt: int) -> Path:  # noqa: A002
         """What the agent knew."""

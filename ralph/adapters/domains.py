@@ -23,7 +23,10 @@ LOG_TAIL_BYTES = 256 * 2**10
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Start:
-    """What to start. `folder` is its kill domain; HOME and TMPDIR are made fresh for it. Seconds are wall clock."""
+    """What to start. `folder` is its kill domain; HOME and TMPDIR are made fresh for it. Seconds are wall clock.
+
+    `home` is what HOME holds at the start, by the path in it; only its owner may read that.
+    """
 
     folder: Path
     argv: tuple[str, ...]
@@ -37,6 +40,7 @@ class Start:
     deadline_s: float | None = None
     grace_s: float = 0.0
     pass_fds: tuple[int, ...] = ()
+    home: Mapping[str, bytes] = field(default_factory=dict)
 
 
 class Domains:
@@ -59,9 +63,11 @@ class Domains:
         """Start it. The folder must be fresh."""
         tmp = self._tmp(order.folder)
         env = scrubbed(os.environ, order.folder, extra=order.arena_env, tmp=tmp) | order.env
+        for name, content in order.home.items():
+            _put(home_of(order.folder) / name, content)
         policy = Policy(
             read_only=(*self._visible, *order.visible),
-            writable=(order.folder / "home", order.folder / "tmp", *order.writable),
+            writable=(home_of(order.folder), order.folder / "tmp", *order.writable),
             hidden=self._hidden,
             network=order.network,
             tmp=order.folder / "tmp",
@@ -106,6 +112,11 @@ def log_of(folder: Path) -> Path:
     return folder / LOG
 
 
+def home_of(folder: Path) -> Path:
+    """The fresh HOME of a domain."""
+    return folder / "home"
+
+
 def read_log(folder: Path) -> str:
     """The end of a domain's log; nothing where a payload put something else in its place."""
     try:
@@ -127,3 +138,9 @@ def shell(command: str) -> tuple[str, ...]:
     if any(c in command for c in "|&;<>()$`*?[]{}~\n#!") or "=" in command.split(" ", 1)[0]:
         return ("/bin/sh", "-c", command)
     return tuple(shlex.split(command))
+
+
+def _put(path: Path, content: bytes) -> None:
+    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    path.touch(mode=0o600, exist_ok=False)
+    path.write_bytes(content)

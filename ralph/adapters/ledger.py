@@ -19,6 +19,7 @@ from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
 
+from ralph.core.secrets import SHAPES_ONLY, Redactor
 from ralph.errors import LedgerError
 from ralph.events import AnyEvent, Entry, Event
 
@@ -67,10 +68,15 @@ def decode(line: bytes, seq: int, previous: str) -> tuple[Entry, str]:
 
 
 class FileLedger:
-    """The ledger in one file. Opening it repairs a torn tail; `torn` holds the bytes that were cut."""
+    """The ledger in one file. Opening it repairs a torn tail; `torn` holds the bytes that were cut.
 
-    def __init__(self, path: Path, utc: Callable[[], datetime], *, sync: bool = True) -> None:
-        self._path, self._utc, self._sync = path, utc, sync
+    What `redact` takes for a secret is in no entry, and so in nothing that is made from entries.
+    """
+
+    def __init__(
+        self, path: Path, utc: Callable[[], datetime], *, sync: bool = True, redact: Redactor = SHAPES_ONLY
+    ) -> None:
+        self._path, self._utc, self._sync, self._redact = path, utc, sync, redact
         self._seq, self._link = 0, ""
         path.parent.mkdir(parents=True, exist_ok=True)
         self._fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o644)
@@ -88,7 +94,7 @@ class FileLedger:
         Raises:
             OSError: the disk is full or failing; the file is as it was before.
         """
-        at = self._utc()
+        at, event = self._utc(), self._redact.within(event)
         entry = Entry(seq=self._seq + 1, at=at.replace(microsecond=at.microsecond // 1000 * 1000), event=event)
         line, link = encode(entry, self._link)
         size = os.fstat(self._fd).st_size

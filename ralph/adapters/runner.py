@@ -10,15 +10,17 @@ from functools import partial
 from pathlib import Path
 
 from ralph.adapters.data import PreparedData
-from ralph.adapters.domains import Domains, Start, finished, read_log, shell
+from ralph.adapters.domains import Domains, Start, finished, log_of, read_log, shell
 from ralph.adapters.files import write_atomic
 from ralph.adapters.git import GitRepo
 from ralph.adapters.gun import Budget, Gun, Times
 from ralph.adapters.machine import load_record
 from ralph.adapters.process import Child, Exit, ExitReason
+from ralph.adapters.redaction import redact_file, redact_folder
 from ralph.adapters.untrusted import UntrustedFileError, read_untrusted, read_untrusted_tail
 from ralph.config import RunTable
 from ralph.core.crash import classify, tail
+from ralph.core.secrets import SHAPES_ONLY, Redactor
 from ralph.core.untrusted_json import flat, number, parse_object
 from ralph.events import RunEnded
 from ralph.layout import Layout
@@ -57,9 +59,10 @@ class LocalRunner:
         device: str,
         data: PreparedData | None,
         domains: Domains,
+        redact: Redactor = SHAPES_ONLY,
     ) -> None:
         self._layout, self._repo, self._run = layout, repo, run
-        self._device, self._data, self._domains = device, data, domains
+        self._device, self._data, self._domains, self._redact = device, data, domains, redact
 
     def remains(self, order: RunOrder) -> RunEnded | None:
         """The result of a run that ended while no supervisor looked."""
@@ -126,6 +129,8 @@ class LocalRunner:
 
     def _result(self, order: RunOrder, exit_: Exit, phases: Phases) -> RunEnded:
         folder = self._layout.run(order.id, order.run)
+        redact_file(log_of(folder), self._redact)
+        redact_folder(folder / OUT, self._redact)
         log = read_log(folder)
         outcome, crash, reason = self._verdict(exit_, phases, log)
         report = _report(folder)

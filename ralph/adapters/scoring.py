@@ -11,14 +11,16 @@ from pathlib import Path
 from typing import Any
 
 from ralph.adapters.data import PreparedData
-from ralph.adapters.domains import Domains, Start, finished, read_log, shell
+from ralph.adapters.domains import Domains, Start, finished, log_of, read_log, shell
 from ralph.adapters.process import Child, Exit, ExitReason
+from ralph.adapters.redaction import redact_file, redact_folder
 from ralph.adapters.runner import ARTIFACT, OUT
 from ralph.adapters.seal import Seal
 from ralph.adapters.untrusted import UntrustedFileError, read_untrusted
 from ralph.config import Config
 from ralph.core.crash import classify, last_error
 from ralph.core.reported import NoScoreError, believable, parse_metrics, reported_score
+from ralph.core.secrets import SHAPES_ONLY, Redactor
 from ralph.core.untrusted_json import clean, flat, number, parse_object
 from ralph.events import Scored
 from ralph.layout import Layout
@@ -49,9 +51,10 @@ class ArenaScorer:
         data: PreparedData | None,
         seal: Seal,
         domains: Domains,
+        redact: Redactor = SHAPES_ONLY,
     ) -> None:
         self._layout, self._config, self._device = layout, config, device
-        self._data, self._seal, self._domains = data, seal, domains
+        self._data, self._seal, self._domains, self._redact = data, seal, domains, redact
 
     def broken_seal(self) -> str:
         """What was changed in the sealed copy."""
@@ -120,6 +123,8 @@ class ArenaScorer:
 
     def _result(self, order: ScoreOrder, exit_: Exit) -> Scored:
         folder = self._layout.score(order.id, order.run)
+        redact_file(log_of(folder), self._redact)
+        redact_folder(folder / "answer", self._redact)
         log = read_log(folder)
         seconds = round(exit_.seconds, 3)
         if exit_.reason is not ExitReason.ENDED:

@@ -11,6 +11,7 @@ from datetime import datetime
 
 from ralph.core.actions import End, Wait
 from ralph.core.fold import State
+from ralph.core.mix import Choice, Policy, choose
 from ralph.core.wording import dollars
 from ralph.errors import ExitStatus
 from ralph.model import Cost
@@ -47,12 +48,14 @@ class Cap:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Mix:
-    """The agents in use: `shares`; those that cost, `paid`; and what these may spend, together and each in a campaign.
+    """The agents in use: `shares`, read by `policy`; those that cost, `paid`; and what these may spend, together and
+    each in a campaign.
 
     `menders` can repair a draft that crashed in its set-up; the others make another proposal of their own.
     """
 
     shares: Mapping[str, float] = field(default_factory=lambda: {"tuner": 1.0})
+    policy: Policy = Policy.SHARES
     paid: frozenset[str] = frozenset()
     menders: frozenset[str] = frozenset()
     together: Cap = Cap()
@@ -97,22 +100,13 @@ def ask(state: State, now: datetime, mix: Mix, prefer: str = "") -> Chosen | Wai
         for agent in wanted
         if agent not in out and (weather := state.weather.get(agent)) and weather.until > now
     }
-    free = {agent: mix.shares[agent] for agent in wanted if agent not in out and agent not in away}
+    free = frozenset(agent for agent in wanted if agent not in out and agent not in away)
     if not free:
         first = min(away, key=lambda agent: away[agent].until)
         return Wait(until=away[first].until, reason=f"{first}: {away[first].reason}")
-    why = "; ".join([*dict.fromkeys(out.values()), *(f"{a} waits: {w.reason}" for a, w in away.items())])
-    return Chosen(agent=prefer if prefer in free else choose_agent(state, free), why=why)
-
-
-def choose_agent(state: State, shares: Mapping[str, float]) -> str:
-    """The agent that is furthest behind its share; ties go to the first by name. Pure, so a restart repeats it."""
-    total, begun = sum(shares.values()), state.begun
-
-    def behind(name: str) -> float:
-        return shares[name] / total * (begun + 1) - state.agent_counts[name]
-
-    return max(sorted(shares), key=behind)
+    choice = Choice(agent=prefer) if prefer in free else choose(state, mix.shares, mix.policy, free)
+    waits = (f"{a} waits: {w.reason}" for a, w in away.items())
+    return Chosen(agent=choice.agent, why="; ".join(filter(None, [choice.why, *dict.fromkeys(out.values()), *waits])))
 
 
 def notices(state: State, now: datetime, mix: Mix) -> Iterator[str]:

@@ -11,9 +11,11 @@ from pathlib import Path
 
 import ralph
 from ralph.adapters.agents.launcher import AgentLauncher
+from ralph.adapters.agents.presets.outfit import login_files
 from ralph.adapters.clock import ShiftedClock, SystemClock
 from ralph.adapters.control import SystemControl
 from ralph.adapters.domains import Domains
+from ralph.adapters.gateway.upstream import require_keys
 from ralph.adapters.git import GitRepo
 from ralph.adapters.ledger import FileLedger, read_entries
 from ralph.adapters.lock import FolderLock
@@ -21,6 +23,8 @@ from ralph.adapters.machine import resolve_device
 from ralph.adapters.papers import FilePapers
 from ralph.adapters.prepare import prepare
 from ralph.adapters.process import become_subreaper
+from ralph.adapters.recall import RecallIndex
+from ralph.adapters.redaction import redactor_of
 from ralph.adapters.runner import LocalRunner
 from ralph.adapters.sandbox import SandboxLevel, reached
 from ralph.adapters.scoring import ArenaScorer
@@ -31,10 +35,12 @@ from ralph.core.asking import Cap, Mix
 from ralph.core.brief import Options
 from ralph.core.decision import KeepRule
 from ralph.core.fold import State, fold
+from ralph.core.mix import Policy
 from ralph.core.step import Limits, Rules
 from ralph.core.views import history_row, results_line
 from ralph.errors import ConfigError
 from ralph.front import campaign
+from ralph.front.recalling import JudgedExperiments
 from ralph.front.watcher import TerminalWatcher
 from ralph.layout import Layout
 from ralph.model import Phase
@@ -62,8 +68,7 @@ class Wishes:
 
 def run_loop(layout: Layout, wishes: Wishes) -> End:
     """Everything from an empty state/ to the end of a loop."""
-    for name in [n for n in os.environ if n.startswith("GIT_")]:
-        del os.environ[name]  # a hook or an editor that started us must not redirect our git
+    forget_git_variables()
     lock = FolderLock(layout.lock)
     try:
         become_subreaper()
@@ -72,16 +77,25 @@ def run_loop(layout: Layout, wishes: Wishes) -> End:
         lock.release()
 
 
+def forget_git_variables() -> None:
+    """A hook or an editor that started us must not redirect our git."""
+    for name in [n for n in os.environ if n.startswith("GIT_")]:
+        del os.environ[name]
+
+
 def _locked_loop(layout: Layout, wishes: Wishes) -> End:
     config = load(layout.arena_toml)
     device = resolve_device(config.run.device)
     config = load(layout.arena_toml, device=device)
-    repo = GitRepo(layout.arena, layout.trees, config.arena.editable)
+    require_keys(config, os.environ)
+    redact = redactor_of(os.environ, config)
+    repo = GitRepo(layout.arena, layout.trees, config.arena.editable, redact=redact)
     state = fold(read_entries(layout.ledger))
     if state.campaign and (wishes.new or campaign.has_no_baseline(state)):
         campaign.archive(layout, state.campaign)
         state = State()
-    domains = Domains(sandbox_level(config), visible=(layout.root, repo.top), hidden=(layout.state,))
+    logins = login_files(os.environ, Path.home())
+    domains = Domains(sandbox_level(config), visible=(layout.root, repo.top), hidden=(layout.state, *logins))
     data = prepare(layout, config, device, domains)
     arena = campaign.measure_arena(config=config, repo=repo, device=device, data=data, base=state.base or repo.head())
     if state.campaign:
@@ -91,11 +105,22 @@ def _locked_loop(layout: Layout, wishes: Wishes) -> End:
         campaign.check_clean(repo, arena)
     shift = os.environ.get(CLOCK_VARIABLE)
     clock = ShiftedClock(Path(shift)) if shift else SystemClock()
-    opening = campaign.opening(state=state, arena=arena, repo=repo, device=device, now=clock.utc(), name=wishes.name)
+    opening = campaign.opening(
+        state=state, arena=arena, repo=repo, device=device, now=clock.utc(), name=wishes.name, page=layout.learnings
+    )
     seal = Seal(layout.sealed(arena.record.hash))
     seal.make(arena.sealed)
-    with SystemControl(layout) as control, FilePapers(layout, config.arena.program, config.arena.metric) as papers:
-        ledger = FileLedger(layout.ledger, clock.utc)
+    recall = RecallIndex(
+        layout.recall,
+        campaign=opening.campaign,
+        source=JudgedExperiments(lambda: supervisor.state, repo),
+        embed_command=config.recall.embed_command,
+    )
+    with (
+        SystemControl(layout) as control,
+        FilePapers(layout, config.arena.program, config.arena.metric, recall, redact) as papers,
+    ):
+        ledger = FileLedger(layout.ledger, clock.utc, redact=redact)
         if ledger.torn:
             papers.log(f"cut {len(ledger.torn)} bytes of a line that was being written when its writer died")
         if not papers.has_tables():
@@ -106,10 +131,14 @@ def _locked_loop(layout: Layout, wishes: Wishes) -> End:
             ledger=ledger,
             repo=repo,
             agents=AgentLauncher(
-                layout=layout, repo=repo, config=config, seed=_seed(opening.campaign), domains=domains
+                layout=layout, repo=repo, config=config, seed=seed_of(opening.campaign), domains=domains, redact=redact
             ),
-            runner=LocalRunner(layout=layout, repo=repo, run=config.run, device=device, data=data, domains=domains),
-            scorer=ArenaScorer(layout=layout, config=config, device=device, data=data, seal=seal, domains=domains),
+            runner=LocalRunner(
+                layout=layout, repo=repo, run=config.run, device=device, data=data, domains=domains, redact=redact
+            ),
+            scorer=ArenaScorer(
+                layout=layout, config=config, device=device, data=data, seal=seal, domains=domains, redact=redact
+            ),
             papers=papers,
             control=control,
             watcher=TerminalWatcher(lambda: supervisor.state),
@@ -120,11 +149,8 @@ def _locked_loop(layout: Layout, wishes: Wishes) -> End:
             version=ralph.__version__,
             sandbox=str(domains.level),
         )
-        options = Options(
-            device=device, budget_s=config.run.budget_s, limit_tokens=config.agent.brief_tokens,
-            timeout_s=config.agent.timeout_s, editable=config.arena.editable,
-        )  # fmt: skip
-        supervisor = Supervisor(world, rules_of(config, wishes, clock.utc()), options)
+        supervisor = Supervisor(world, rules_of(config, wishes, clock.utc()), options_of(config, device))
+        papers.catch_up()
         ending = supervisor.run(opening)
         stop = supervisor.state.stop_requested
         if stop is None or not stop.now:
@@ -159,6 +185,17 @@ def rules_of(config: Config, wishes: Wishes, now: datetime) -> Rules:
     )
 
 
+def options_of(config: Config, device: str) -> Options:
+    """What a brief says of the arena."""
+    return Options(
+        device=device,
+        budget_s=config.run.budget_s,
+        limit_tokens=config.agent.brief_tokens,
+        timeout_s=config.agent.timeout_s,
+        editable=config.arena.editable,
+    )
+
+
 def mix_of(config: Config) -> Mix:
     """The agents in use and what they may spend; 0 in the configuration is no cap."""
     shares = config.agent.mix or {config.agent.use: 1.0}
@@ -166,6 +203,7 @@ def mix_of(config: Config) -> Mix:
     budget = config.budget
     return Mix(
         shares=shares,
+        policy=Policy(config.agent.policy),
         paid=frozenset(name for name, entry in entries.items() if entry.paid),
         menders=frozenset(name for name, entry in entries.items() if entry.kind != "tuner"),
         together=Cap(usd=budget.usd or None, tokens=budget.tokens or None),
@@ -211,6 +249,6 @@ def crash_points(wanted: str) -> Callable[[str], None]:
     return reach
 
 
-def _seed(name: str) -> int:
+def seed_of(name: str) -> int:
     """A seed for agents that stays the same over a campaign."""
     return sum((i + 1) * b for i, b in enumerate(name.encode())) % 1_000_003

@@ -3,6 +3,7 @@
 The five: an objective score, fast and cheap iterations, a bounded environment, low cost of failure, traceable outputs.
 """
 
+import os
 import shutil
 import sys
 from collections.abc import Callable, Iterator
@@ -20,6 +21,7 @@ from ralph.config import Config, load
 from ralph.core.fold import State
 from ralph.core.spent import time_split
 from ralph.errors import RalphError
+from ralph.front.check_agents import usable_agents
 from ralph.front.look import read_state, supervisor_alive
 from ralph.layout import Layout
 from ralph.model import ScoreMode, Verdict
@@ -35,6 +37,7 @@ class Answer(StrEnum):
     NO = "no"
     PARTLY = "partly"
     UNKNOWN = "not measured yet"
+    UNAVAILABLE = "not here"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,13 +57,15 @@ class Finding:
 
 def examine(layout: Layout) -> list[Finding]:
     """Look at everything. Never raises for what it is there to find."""
-    return [*_machine(layout), *_arena(layout), *_requirements(layout)]
+    return [*_machine(layout), *_arena(layout), *_agents(layout), *_requirements(layout)]
 
 
 def print_findings(found: list[Finding]) -> None:
     """One block per part; colours on a terminal only."""
     colours = {Answer.YES: "green", Answer.NO: "red", Answer.PARTLY: "yellow", Answer.UNKNOWN: "cyan"}
+    colours[Answer.UNAVAILABLE] = "bright_black"
     marks = {Answer.YES: "✓", Answer.NO: "✗", Answer.PARTLY: "~", Answer.UNKNOWN: "?"}
+    marks[Answer.UNAVAILABLE] = "·"
     part = ""
     for f in found:
         if f.part != part:
@@ -165,6 +170,21 @@ def _program(layout: Layout) -> tuple[Answer, str]:
 def _agent(config: Config) -> tuple[Answer, str]:
     mix = config.agent.mix or {config.agent.use: 1.0}
     return Answer.YES, ", ".join(f"{name} ({config.agent_entry(name).kind})" for name in mix)
+
+
+# --- agents
+
+
+def _agents(layout: Layout) -> Iterator[Finding]:
+    """What could be asked here; nothing of it is a fault, since the tuner always can."""
+    try:
+        config = load(layout.arena_toml)
+    except RalphError:
+        config = None  # the line on arena.toml says what is wrong with it
+    for each in usable_agents(config, os.environ):
+        answer = Answer.YES if each.ready else Answer.UNAVAILABLE
+        text = f"{each.found}; {each.line}"
+        yield Finding(part="Agents you could use", name=each.name, answer=answer, text=text)
 
 
 # --- the five requirements

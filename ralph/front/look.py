@@ -3,6 +3,7 @@
 Each function imports what only it needs: git and its friends take longer than `ralph status` may.
 """
 
+import os
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
@@ -69,14 +70,16 @@ def experiment_diff(layout: Layout, id: int) -> str:  # noqa: A002
 def write_report(layout: Layout) -> str:
     """Render progress.md and its picture from the ledger; what a supervisor at work does by itself."""
     from ralph.adapters.papers import FilePapers
+    from ralph.adapters.redaction import redactor_of
     from ralph.config import load
     from ralph.core import picture
     from ralph.core.report import Live, render_progress
 
     state = read_state(layout)
     page = render_progress(state, datetime.now(UTC).astimezone(), Live(alive=supervisor_alive(layout)))
-    arena = load(layout.arena_toml).arena
-    with FilePapers(layout, arena.program, arena.metric) as papers:
+    config = load(layout.arena_toml)
+    redact = redactor_of(os.environ, config)
+    with FilePapers(layout, config.arena.program, config.arena.metric, redact=redact) as papers:
         papers.progress(page)
         papers.picture(picture.picture_data(state))
         papers.finish_picture()

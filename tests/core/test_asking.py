@@ -6,7 +6,8 @@ from datetime import timedelta
 import pytest
 
 from ralph.core.actions import End, Wait
-from ralph.core.asking import Cap, Chosen, Mix, allowance, ask, choose_agent, spent_up
+from ralph.core.asking import Cap, Chosen, Mix, allowance, ask, spent_up
+from ralph.core.mix import Policy
 from ralph.errors import ExitStatus
 from ralph.events import AgentEnded, SupervisorStarted
 from ralph.model import AgentOutcome, Cost
@@ -97,11 +98,16 @@ def test_the_spending_of_each_agent_is_told_apart_and_survives_a_restart() -> No
     assert s.folded().spent == {"claude": Cost(usd=0.25, tokens=20_000), "other": Cost(usd=0.5, tokens=10_000)}
 
 
-def test_the_mix_is_shared_out_exactly_and_in_the_same_order_after_a_restart() -> None:
-    s, chosen = story(), []
-    for _ in range(10):
-        agent = choose_agent(s.state, {"a": 0.7, "b": 0.3})
-        assert agent == choose_agent(s.folded(), {"a": 0.7, "b": 0.3})
-        chosen.append(agent)
-        s.propose("x", agent=agent)
-    assert (chosen.count("a"), chosen.count("b")) == (7, 3)
+def test_the_bandit_chooses_among_those_that_are_free_and_says_why() -> None:
+    s = story()
+    for n in range(3):
+        s.keep("x", 0.98 - 0.01 * n, agent="claude")
+        s.discard("y", 1.5, agent="tuner")
+    mix = Mix(shares={"claude": 1.0, "tuner": 1.0, "other": 1.0}, policy=Policy.BANDIT, paid=frozenset({"other"}))
+    s.state.exhausted["other"] = "other's money is spent"
+    chosen = ask(s.state, s.at, mix)
+    assert isinstance(chosen, Chosen)
+    assert chosen.agent in ("claude", "tuner")
+    assert chosen.why.startswith("bandit")
+    assert "tried" in chosen.why
+    assert chosen.why.endswith("; other's money is spent")

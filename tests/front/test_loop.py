@@ -88,6 +88,7 @@ def test_status_and_log_answer_as_promised(finished: ToyArena) -> None:
         (("log",), "LEARNING_RATE"),
         (("show", "1"), "LEARNING_RATE"),
         (("diff", "1"), "+LEARNING_RATE"),
+        (("recall", "learning"), "LEARNING_RATE"),
         (("report",), "val_bpb"),
         (("export",), '"schema": 1'),
         (("check",), "The five requirements"),
@@ -271,8 +272,9 @@ def test_a_change_that_was_tried_already_costs_no_device_time(hostile: Path) -> 
     arena = toy_arena(hostile, [edit("WIDTH", 4), edit("WIDTH", 16), edit("WIDTH", 4), edit("WIDTH", 8)])
     assert arena.loop(4).status == 0
     assert [verdicts(arena)[n] for n in (1, 2)] == [Verdict.DISCARD, Verdict.KEEP]
-    assert "the same files as experiment #1, which was discard" in reasons(arena)[3]
-    assert "the same files as experiment #0, which was keep: baseline" in reasons(arena)[4]
+    assert "the same program as experiment #1, which was discard" in reasons(arena)[3]
+    assert '"replicates": 1' in reasons(arena)[3]
+    assert "the same program as experiment #0, which was keep" in reasons(arena)[4]
     assert not [e for e in arena.events() if isinstance(e, RunEnded) and e.id in (3, 4)]
 
 

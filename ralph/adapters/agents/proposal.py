@@ -7,7 +7,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from ralph.adapters.untrusted import UntrustedFileError, read_untrusted
 from ralph.core.untrusted_json import clean
 from ralph.errors import RefusedError
-from ralph.model import Learning, Proposal
+from ralph.model import Learning, Proposal, Superseded
 
 PROPOSAL = ".ralph/proposal.json"
 MOST_BYTES = 256 * 1024
@@ -21,13 +21,22 @@ class _Learning(BaseModel):
     evidence: list[int] = Field(default_factory=list, max_length=200)
 
 
+class _Superseded(BaseModel):
+    model_config = ConfigDict(extra="ignore")
+
+    learning: str | int
+    because: str = Field(default="", max_length=2_000)
+    evidence: list[int] = Field(default_factory=list, max_length=200)
+
+
 class _Proposal(BaseModel):
     model_config = ConfigDict(extra="ignore")
 
     hypothesis: str = Field(min_length=1, max_length=4_000)
     expected: str | float | int | None = None
     learnings: list[_Learning] = Field(default_factory=list, max_length=MOST_LEARNINGS)
-    supersedes: list[str | int] = Field(default_factory=list, max_length=200)
+    supersedes: list[str | int | _Superseded] = Field(default_factory=list, max_length=200)
+    replicates: int | None = Field(default=None, ge=0)
 
 
 def read_proposal(folder: Path) -> Proposal:
@@ -52,7 +61,16 @@ def read_proposal(folder: Path) -> Proposal:
         hypothesis=_one_line(raw.hypothesis),
         expected=_one_line(str(raw.expected)) if raw.expected is not None else "",
         learnings=tuple(Learning(text=_one_line(item.text), evidence=tuple(item.evidence)) for item in raw.learnings),
-        supersedes=tuple(_one_line(str(item)) for item in raw.supersedes),
+        supersedes=tuple(_read_superseded(item) for item in raw.supersedes),
+        replicates=raw.replicates,
+    )
+
+
+def _read_superseded(item: str | int | _Superseded) -> Superseded:
+    if not isinstance(item, _Superseded):
+        return Superseded(learning=_one_line(str(item)))
+    return Superseded(
+        learning=_one_line(str(item.learning)), because=_one_line(item.because), evidence=tuple(item.evidence)
     )
 
 
