@@ -1,13 +1,13 @@
 """Whole campaigns for every test that needs a state; `Story` tells others step by step."""
 
 import random
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import timedelta
 
 from ralph.model import CrashKind, Direction, JsonValue
 from tests.core.story import CONSTANTS, EVENING, GIB, HERE, Story, mean_score
 
-__all__ = ["CONSTANTS", "EVENING", "GIB", "GUIDANCE", "HERE", "Story", "night", "overnight", "small"]
+__all__ = ["CONSTANTS", "EVENING", "GIB", "GUIDANCE", "HERE", "Story", "growth", "night", "overnight", "small"]
 
 GUIDANCE = "leave the tokenizer alone, try shorter windows"
 
@@ -73,10 +73,43 @@ def small(keeps: int = 2) -> Story:
 def overnight(experiments: int, seed: int = 1, direction: Direction = Direction.MIN) -> Story:
     """A long campaign of random outcomes: gains that get smaller and rarer, losses, crashes, rules broken."""
     rng, s = random.Random(seed), Story(direction=direction)
-    sign = direction.sign
     s.start().baseline(*(round(0.998 + rng.gauss(0, s.sigma), 6) for _ in range(3)))
-    truth = 0.998
-    for n in range(1, experiments + 1):
+    go_on(s, rng, experiments)
+    return s
+
+
+def growth(measure: Callable[[Story], int]) -> float:
+    """How much longer something is around experiment 2,000 than around 200, when all that fills up has long been full.
+
+    Means over forty experiments, since what happened to the last ones makes more of a difference than their number.
+    """
+    rng, s = random.Random(1), Story()
+    s.start().baseline(0.998, 0.9981, 0.9979)
+    for kind in (*CrashKind, *CrashKind):
+        s.crash(f"an idea that ends with {kind} at step 12", kind, f"{_REASONS[0]} 12")
+        s.discard("a relief", 0.9979, 0.9981)
+    for n in range(20):
+        s.invalid()
+        s.void("an idea that was voided")
+        s.keep(f"{_IDEAS[n % 8]} {n}%, because {_REASONS[n % 4]} at step {n}", 0.998 - n / 500, 0.998 - n / 500)
+    for name in (*CONSTANTS, *CONSTANTS, *CONSTANTS):
+        s.discard(f"more of {name}, because {_REASONS[1]}", 0.997, constants={name: 10.0})
+    lengths = {}
+    for age in (200, 2000):
+        go_on(s, rng, age - 20)
+        total = 0
+        for _ in range(10):
+            go_on(s, rng, len(s.state.experiments) + 3)
+            total += measure(s)
+        lengths[age] = total / 10
+    return lengths[2000] / lengths[200]
+
+
+def go_on(s: Story, rng: random.Random, experiments: int) -> None:
+    """Until it has that many."""
+    sign = s.state.arena.direction.sign if s.state.arena else 1.0
+    truth = 0.998 - 0.03 * (1 - 0.5 ** (len(s.state.keeps) / 6))
+    for n in range(len(s.state.experiments), experiments + 1):
         draw = rng.random()
         words = f"{rng.choice(_IDEAS)} {rng.randint(1, 90)}%, because {rng.choice(_REASONS)} at step {n}"
         guidance = [f"guidance number {n}: prefer {rng.choice(_IDEAS)}"] if n % 40 == 7 else []
@@ -91,7 +124,6 @@ def overnight(experiments: int, seed: int = 1, direction: Direction = Direction.
             incumbent = s.state.incumbent
             assert incumbent is not None
             truth = min(truth, 0.998 - 0.03 * (1 - 0.5 ** (len(s.state.keeps) / 6)))
-    return s
 
 
 def _measured(s: Story, rng: random.Random, words: str, truth: float, sign: float, guidance: list[str]) -> None:

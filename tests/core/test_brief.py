@@ -8,7 +8,7 @@ from ralph.core.brief import BriefInput, Options, facts, new_guidance, render_br
 from ralph.core.text import tokens
 from ralph.model import CrashKind, Draft, Outcome, Superseded
 from ralph.ports import Guidance
-from tests.core.states import GUIDANCE, Story, night, overnight
+from tests.core.states import GUIDANCE, Story, growth, night, overnight
 
 PROGRAM = "Aim for a small val_bpb.\n\n```\nkeep it simple\n```\n"
 TRAIN = "DEPTH = 8  # layers\n\nprint(DEPTH)\n"
@@ -218,8 +218,8 @@ def test_the_limit_holds_at_any_age_and_whatever_the_size_of_the_rest(limit: int
 
 
 def test_a_brief_after_two_thousand_experiments_is_no_longer_than_after_two_hundred() -> None:
-    young, old = (len(brief_of(overnight(n), limit=12_000)) for n in (200, 2_000))
-    assert old < 1.15 * young
+    """But for wider numbers."""
+    assert growth(lambda s: len(brief_of(s, limit=12_000))) < 1.05
 
 
 def test_program_and_files_get_the_room_that_others_leave_and_are_not_cut_before_them() -> None:
