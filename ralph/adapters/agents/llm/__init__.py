@@ -1,0 +1,1 @@
+"""The `anthropic` and `openai` agents: one small program, started afresh for every iteration."""

@@ -1,0 +1,53 @@
+"""Searching the history by words: what `recall` falls back to where there is no database."""
+
+import json
+import re
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+MOST = 12  # experiments in one answer
+WORDS = 240  # characters of one hypothesis or reason
+_WORD = re.compile(r"\w+")
+
+
+def search(words: str, history: Path) -> str:
+    """Lines about the experiments that share the most words with `words`, the best match first; empty for none."""
+    wanted = {w for w in _words(words) if len(w) > 1}
+    try:
+        with history.open(encoding="utf-8", errors="replace") as lines:
+            found = [(_matches(wanted, row), row) for row in _rows(lines)]
+    except OSError:
+        return ""
+    best = sorted((item for item in found if item[0]), key=lambda item: (-item[0], -item[1]["id"]))
+    return "\n".join(_line(row) for _, row in best[:MOST])
+
+
+def _rows(lines: Iterable[str]) -> Iterable[dict[str, Any]]:
+    for line in lines:
+        try:
+            row = json.loads(line)
+        except ValueError:
+            continue
+        if isinstance(row, dict) and type(row.get("id")) is int:
+            yield row
+
+
+def _words(text: str) -> set[str]:
+    """Words in lower case, and the parts of names_like_this."""
+    whole = {w.lower() for w in _WORD.findall(text)}
+    return whole | {part for w in whole for part in w.split("_") if part}
+
+
+def _matches(wanted: set[str], row: dict[str, Any]) -> int:
+    constants = row.get("constants")
+    names = " ".join(constants) if isinstance(constants, dict) and row["id"] else ""
+    told = (row.get("hypothesis"), row.get("reason"), row.get("verdict"), row.get("crash"), names)
+    return len(wanted & _words(" ".join(str(part) for part in told if part)))
+
+
+def _line(row: dict[str, Any]) -> str:
+    score, delta = row.get("score"), row.get("delta")
+    figures = "" if score is None else f" {score}" + ("" if delta is None else f" ({delta:+g})")
+    said, why = (" ".join(str(row.get(key) or "").split())[:WORDS] for key in ("hypothesis", "reason"))
+    return f"#{row['id']} {row.get('verdict')}{figures}: {said} — {why}"
