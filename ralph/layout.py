@@ -120,6 +120,14 @@ class Layout:
         """Kill domain of one agent: lock, exit.json, log, home, tmp."""
         return self.experiment(id) / f"agent-{attempt}"
 
+    def gateway(self, id: int, attempt: int) -> Path:  # noqa: A002
+        """Kill domain of the gateway of one agent."""
+        return self.experiment(id) / f"gateway-{attempt}" / "domain"
+
+    def calls(self, id: int, attempt: int) -> Path:  # noqa: A002
+        """Record of one agent's calls to its provider; beside the domain, so that it outlives a restart."""
+        return self.experiment(id) / f"gateway-{attempt}" / "calls.jsonl"
+
     def brief(self, id: int, attempt: int) -> Path:  # noqa: A002
         """What the agent knew."""
         return self.experiment(id) / f"brief-{attempt}.md"

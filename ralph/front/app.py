@@ -14,6 +14,7 @@ from ralph.adapters.agents.launcher import AgentLauncher
 from ralph.adapters.clock import ShiftedClock, SystemClock
 from ralph.adapters.control import SystemControl
 from ralph.adapters.domains import Domains
+from ralph.adapters.gateway.upstream import require_keys
 from ralph.adapters.git import GitRepo
 from ralph.adapters.ledger import FileLedger, read_entries
 from ralph.adapters.lock import FolderLock
@@ -76,6 +77,7 @@ def _locked_loop(layout: Layout, wishes: Wishes) -> End:
     config = load(layout.arena_toml)
     device = resolve_device(config.run.device)
     config = load(layout.arena_toml, device=device)
+    require_keys(config, os.environ)
     repo = GitRepo(layout.arena, layout.trees, config.arena.editable)
     state = fold(read_entries(layout.ledger))
     if state.campaign and (wishes.new or campaign.has_no_baseline(state)):
