@@ -6,7 +6,7 @@ default_arena needs two quiet cores for half an hour and cuda_check a CUDA devic
 import subprocess
 import sys
 
-EVERYWHERE = ("keep_rule", "mix", "tuner")
+EVERYWHERE = ("keep_rule", "mix", "tuner", "duplicates")
 BY_NAME = ("default_arena", "cuda_check")
 
 

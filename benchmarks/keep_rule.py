@@ -27,7 +27,7 @@ After 400 runs ours is even at 0.2, with 4 to 5 times fewer false keeps, and ahe
 fewer; after 125 runs "any decrease" is ahead at every rate, by 3 to 6% at 0.5 and 6 to 9% at 0.2. Small noise favours
 it (13% at sigma 0.0002, where half of our runs are repeats that change little), large noise does not (even at 0.2 and
 sigma 0.002). One run per candidate (`max_runs` = 1) at 0.05 is worst of all, for the bar is high and nothing is learnt
-about sigma. The bound on false keeps is loose, by a factor of seven to forty.
+about sigma. The bound on false keeps is loose, by a factor of five to fifty.
 
 Not simulated: ideas that interact, agents that learn from verdicts (false keeps mislead them), code that grows with
 every false keep, what agents cost (fewer ideas are fewer calls), crashes.

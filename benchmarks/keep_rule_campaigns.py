@@ -20,6 +20,7 @@ from ralph.core.decision import (
     RunAgain,
     Side,
     baseline_runs,
+    chance_of_luck,
     decide,
     expected_false_keeps,
 )
@@ -167,12 +168,18 @@ def judge(
             incumbent.append(bench.measure(truths[1]))
 
 
+def chance(keep: Judged, dof: int) -> float:
+    """Of a keep to have been luck, as the report of a campaign reckons it."""
+    se = keep.verdict.se
+    return chance_of_luck(-keep.verdict.delta / se, dof, len(keep.scores)) if se else 1.0
+
+
 def by_rule(rule: KeepRule, pool: Pool, runs: int, sigma: float, rng: np.random.Generator) -> Outcome:
     """A campaign under our rule; it may end a few runs late, with the verdict that is due."""
     bench, repeats = Bench(sigma, rng), Repeats()
     truth, challengers = 0.0, 0
     incumbent = [bench.measure(truth) for _ in range(baseline_runs(rule))]
-    keeps: list[Keep] = []
+    keeps: list[Judged] = []
     false = missed = ideas = 0
     while bench.runs < runs:
         effect = pool.next()
@@ -180,7 +187,7 @@ def by_rule(rule: KeepRule, pool: Pool, runs: int, sigma: float, rng: np.random.
         tested = judge(rule, bench, repeats, incumbent, truths=(truth + effect, truth), challengers=challengers)
         if isinstance(tested.verdict, Keep):
             pool.kept(effect)
-            keeps.append(tested.verdict)
+            keeps.append(tested)
             repeats.close(incumbent)
             incumbent, truth, challengers = tested.scores, truth + effect, 0
             false += effect >= 0
@@ -188,12 +195,13 @@ def by_rule(rule: KeepRule, pool: Pool, runs: int, sigma: float, rng: np.random.
             repeats.close(tested.scores)
             challengers += 1
             missed += effect <= -sigma / 2
+    noise = repeats.with_open(incumbent)
     return Outcome(
         final=MILLI * truth,
         claim=MILLI * (sum(incumbent) / len(incumbent) - truth),
         keeps=len(keeps),
         false=false,
-        bound=expected_false_keeps(rule, keeps, ideas),
+        bound=expected_false_keeps([chance(keep, noise.dof) for keep in keeps], ideas),
         missed=missed,
         ideas=ideas,
         runs=bench.runs,

@@ -149,6 +149,12 @@ class BudgetTable(_Table):
     tokens: int = Field(default=0, ge=0)
 
 
+class RecallTable(_Table):
+    """[recall]: asking what was tried. `embed_command` turns texts into vectors, for a ranking by meaning as well."""
+
+    embed_command: str = ""
+
+
 class SandboxTable(_Table):
     """[sandbox]: the level to insist on; auto takes the best this machine allows."""
 
@@ -167,6 +173,7 @@ class Config(_Table):
     agents: dict[str, AgentEntry] = Field(default_factory=dict)
     budget: BudgetTable = BudgetTable()
     sandbox: SandboxTable = SandboxTable()
+    recall: RecallTable = RecallTable()
 
     @model_validator(mode="after")
     def _agents_known(self) -> Self:

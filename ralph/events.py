@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import BeforeValidator, Field
 
 from ralph.model import (
     AgentOutcome,
@@ -18,8 +18,14 @@ from ralph.model import (
     JsonValue,
     Learning,
     Outcome,
+    Superseded,
     Verdict,
 )
+
+
+def _superseded(told: object) -> object:
+    """The first ledgers have only the name of what is superseded."""
+    return Superseded(learning=told) if isinstance(told, str) else told
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -30,6 +36,7 @@ class CampaignOpened:
     arena: ArenaRecord
     base: str
     constants: Mapping[str, JsonValue] = field(default_factory=dict)
+    meaning: str = ""
     machine: Mapping[str, JsonValue] = field(default_factory=dict)
     kind: Literal["campaign_opened"] = "campaign_opened"
 
@@ -136,7 +143,7 @@ class Committed:
     hypothesis: str
     expected: str = ""
     learnings: tuple[Learning, ...] = ()
-    supersedes: tuple[str, ...] = ()
+    supersedes: tuple[Annotated[Superseded, BeforeValidator(_superseded)], ...] = ()
     lines_delta: int = 0
     constants: Mapping[str, JsonValue] = field(default_factory=dict)
     meaning: str = ""

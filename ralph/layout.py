@@ -5,6 +5,8 @@ from pathlib import Path
 
 from ralph.errors import ConfigError
 
+PICTURE = "state/progress.png"  # below the root, which is where the page that shows it lies
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Layout:
@@ -59,9 +61,14 @@ class Layout:
         return self.state / "history.jsonl"
 
     @property
+    def recall(self) -> Path:
+        """What can be asked about past experiments; rebuilt from the ledger and git when missing."""
+        return self.state / "recall.db"
+
+    @property
     def picture(self) -> Path:
         """Score over experiments."""
-        return self.state / "progress.png"
+        return self.root / PICTURE
 
     @property
     def picture_data(self) -> Path:

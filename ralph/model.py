@@ -108,13 +108,22 @@ class Learning:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Superseded:
+    """A learning that is wrong by now: `#12` for what the agent of experiment 12 wrote, or its text; and why it is."""
+
+    learning: str
+    because: str = ""
+    evidence: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Proposal:
     """What an agent hands back beside its edit of the worktree. `replicates` asks for an old experiment once more."""
 
     hypothesis: str
     expected: str = ""
     learnings: tuple[Learning, ...] = ()
-    supersedes: tuple[str, ...] = ()
+    supersedes: tuple[Superseded, ...] = ()
     replicates: int | None = None
 
 
@@ -137,6 +146,22 @@ class Change:
     def lines_delta(self) -> int:
         """Lines added minus lines removed: negative is simpler."""
         return self.lines_added - self.lines_removed
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Document:
+    """What is remembered of one experiment for those who ask. Of `diff` only changed lines and names of files."""
+
+    id: int
+    verdict: str
+    reason: str = ""
+    score: float | None = None
+    delta: float | None = None
+    delta_se: float | None = None
+    agent: str = ""
+    hypothesis: str = ""
+    learnings: tuple[str, ...] = ()
+    diff: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Protocol, TypeVar
 
 from ralph.events import AgentEnded, Entry, Event, RunEnded, Scored
-from ralph.model import Change, Learning, Proposal
+from ralph.model import Change, Document, Learning, Proposal
 
 T_co = TypeVar("T_co", covariant=True)
 
@@ -176,10 +176,6 @@ class Repo(Protocol):
         """What the worktree changes in the editable files, as a diff of bounded length; empty if it cannot be read."""
         ...
 
-    def twin(self, campaign: str, tree: str, but: int) -> int | None:
-        """The experiment other than `but` whose candidate has this very tree, if there is one."""
-        ...
-
     def pin(self, ref: str, commit: str) -> None:
         """Point `ref` at `commit`."""
         ...
@@ -225,8 +221,8 @@ class Papers(Protocol):
         """What the human says now, and the learnings on file."""
         ...
 
-    def learn(self, campaign: str, id: int, learnings: Sequence[Learning]) -> None:  # noqa: A002
-        """Append these to learnings.md unless they are there; no other byte changes."""
+    def learn(self, campaign: str, id: int, learnings: Sequence[Learning], marks: Sequence[str] = ()) -> None:  # noqa: A002
+        """Append these, and our lines `marks`, to learnings.md unless they are there; no other byte changes."""
         ...
 
     def brief(self, id: int, attempt: int, text: str) -> Path:  # noqa: A002 - the word of the ledger
@@ -235,6 +231,10 @@ class Papers(Protocol):
 
     def record(self, id: int, row: Mapping[str, object], line: str) -> None:  # noqa: A002
         """Add one verdict to history.jsonl (`row`) and results.tsv (`line`), once per experiment id."""
+        ...
+
+    def remember(self, document: Document) -> None:
+        """Make an experiment known to those who ask what was tried; once more changes nothing."""
         ...
 
     def progress(self, text: str) -> None:

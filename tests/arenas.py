@@ -84,6 +84,13 @@ class ToyArena:
         """The ledger."""
         return [entry.event for entry in read_entries(self.root / "state" / "ledger.jsonl")]
 
+    def recorded(self) -> int:
+        """How many events the ledger has, counted so cheaply that a test may ask all the time."""
+        try:
+            return (self.root / "state" / "ledger.jsonl").read_bytes().count(b"\n")
+        except FileNotFoundError:
+            return 0
+
     def nonces(self) -> dict[str, bytes]:
         """One random number per run that was carried out, by the run's folder."""
         experiments = self.root / "state" / "experiments"
@@ -104,7 +111,7 @@ Steps = Sequence[Mapping[str, object] | Sequence[Mapping[str, object]]]
 
 def toy_arena(root: Path, steps: Steps, *, train: str = TRAIN, toml: str = TOML) -> ToyArena:
     """Make the repository; `steps` are what the scripted agent does, experiment by experiment."""
-    root.mkdir(exist_ok=True)
+    root.mkdir(parents=True, exist_ok=True)
     git(root, "init", "-q", "-b", "main")
     (root / "train.py").write_text(train)
     (root / "prepare.py").write_text("FIXED = True\n")
@@ -129,6 +136,14 @@ def edit(name: str, value: float) -> dict[str, object]:
             "learnings": [{"text": f"tried {name} = {value:g} in experiment {{id}}", "evidence": [0]}],
         },
     }
+
+
+def relieved(steps: Steps) -> tuple[list[Any], list[int]]:
+    """A good step after every two bad ones, so that the loop's patience is not tried; and the numbers of the bad."""
+    script: list[Any] = []
+    for n, step in enumerate(steps):
+        script += [step] if n % 2 == 0 else [step, edit("WIDTH", 20 + n)]
+    return script, [n + n // 2 + 1 for n in range(len(steps))]
 
 
 def story(events: Sequence[Event]) -> list[dict[str, Any]]:

@@ -8,6 +8,10 @@ from pathlib import Path
 
 import pytest
 
+# Before numpy and torch are imported: threads that wait for each other on two busy cores cost fifty times the work.
+for _name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
+    os.environ.setdefault(_name, "1")
+
 HOSTILE = 'it\'s a "hostile" näme; $(touch x) & more'
 
 

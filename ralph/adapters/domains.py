@@ -1,5 +1,6 @@
 """One way to start anything: folder, environment, sandbox and shim for agents, runs and scorers alike."""
 
+import hashlib
 import os
 import shlex
 from collections.abc import Mapping
@@ -9,16 +10,23 @@ from pathlib import Path
 from ralph.adapters.environment import scrubbed
 from ralph.adapters.files import remove_tree
 from ralph.adapters.process import Child, Command, Exit, ExitReason, reap_leftovers, recorded_exit, spawn
-from ralph.adapters.sandbox import Policy, SandboxLevel, wrap
+from ralph.adapters.sandbox import TMP, Policy, SandboxLevel, wrap
+from ralph.adapters.untrusted import UntrustedFileError, read_untrusted_tail
 
 REAP_S = 30.0  # how long what an earlier supervisor left may take to be gone
+# A Unix socket's name has 107 bytes at most, and multiprocessing adds 32 to TMPDIR: /pymp-abcdefgh/listener-abcdefgh.
+MOST_TMPDIR = 72
+LOG = "log.txt"
 LOG_LIMIT_BYTES = 256 * 2**20
 LOG_TAIL_BYTES = 256 * 2**10
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Start:
-    """What to start. `folder` is its kill domain; HOME and TMPDIR are made fresh in it. Seconds are wall clock."""
+    """What to start. `folder` is its kill domain; HOME and TMPDIR are made fresh for it. Seconds are wall clock.
+
+    `home` is what HOME holds at the start, by the path in it; only its owner may read that.
+    """
 
     folder: Path
     argv: tuple[str, ...]
@@ -32,6 +40,7 @@ class Start:
     deadline_s: float | None = None
     grace_s: float = 0.0
     pass_fds: tuple[int, ...] = ()
+    home: Mapping[str, bytes] = field(default_factory=dict)
 
 
 class Domains:
@@ -46,18 +55,22 @@ class Domains:
         if folder.exists():
             reap_leftovers(folder, REAP_S)
             remove_tree(folder)
+        remove_tree(short_tmp(folder))
         folder.mkdir(parents=True)
         return folder
 
     def start(self, order: Start) -> Child:
         """Start it. The folder must be fresh."""
-        env = scrubbed(os.environ, order.folder, extra=order.arena_env) | order.env
-        own = (order.folder / "home", order.folder / "tmp")
+        tmp = self._tmp(order.folder)
+        env = scrubbed(os.environ, order.folder, extra=order.arena_env, tmp=tmp) | order.env
+        for name, content in order.home.items():
+            _put(home_of(order.folder) / name, content)
         policy = Policy(
             read_only=(*self._visible, *order.visible),
-            writable=(*own, *order.writable),
+            writable=(home_of(order.folder), order.folder / "tmp", *order.writable),
             hidden=self._hidden,
             network=order.network,
+            tmp=order.folder / "tmp",
         )
         return spawn(
             Command(
@@ -71,29 +84,52 @@ class Domains:
                 grace_s=order.grace_s,
                 pass_fds=order.pass_fds,
                 log_limit_bytes=LOG_LIMIT_BYTES,
+                scratch=tmp if self.level is not SandboxLevel.BWRAP else None,
             )
         )
+
+    def _tmp(self, folder: Path) -> Path | None:
+        """Where TMPDIR is to be, if not in the domain folder, whose name may be too long for a socket in it."""
+        own = folder.resolve() / "tmp"
+        short = len(os.fsencode(own)) <= MOST_TMPDIR
+        if self.level is SandboxLevel.BWRAP:
+            return None if short and own.is_relative_to(TMP) else TMP  # some agents refuse a HOME below TMPDIR
+        if short:
+            return None
+        place = short_tmp(folder)
+        place.mkdir(mode=0o700)
+        return place
+
+
+def short_tmp(folder: Path) -> Path:
+    """A name for a domain's TMPDIR that is short, the domain's own, and found again after a restart."""
+    name = hashlib.sha256(os.fsencode(folder.resolve())).hexdigest()[:12]
+    return TMP / f"ralph-{os.getuid()}-{name}"
 
 
 def log_of(folder: Path) -> Path:
     """Where standard output and error of a domain go."""
-    return folder / "log.txt"
+    return folder / LOG
+
+
+def home_of(folder: Path) -> Path:
+    """The fresh HOME of a domain."""
+    return folder / "home"
 
 
 def read_log(folder: Path) -> str:
-    """The end of a domain's log."""
+    """The end of a domain's log; nothing where a payload put something else in its place."""
     try:
-        with log_of(folder).open("rb") as file:
-            file.seek(0, 2)
-            file.seek(max(0, file.tell() - LOG_TAIL_BYTES))
-            return file.read().decode(errors="replace")
-    except FileNotFoundError:
+        return read_untrusted_tail(folder, LOG, LOG_TAIL_BYTES).decode(errors="replace")
+    except (FileNotFoundError, UntrustedFileError):
         return ""
 
 
 def finished(folder: Path) -> Exit | None:
     """How a domain ended, if by itself or at its deadline and not by a supervisor's death."""
     exit_ = recorded_exit(folder)
+    if exit_ is not None:
+        remove_tree(short_tmp(folder))  # its supervisor died before it
     return exit_ if exit_ is not None and exit_.reason in (ExitReason.ENDED, ExitReason.DEADLINE) else None
 
 
@@ -102,3 +138,9 @@ def shell(command: str) -> tuple[str, ...]:
     if any(c in command for c in "|&;<>()$`*?[]{}~\n#!") or "=" in command.split(" ", 1)[0]:
         return ("/bin/sh", "-c", command)
     return tuple(shlex.split(command))
+
+
+def _put(path: Path, content: bytes) -> None:
+    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    path.touch(mode=0o600, exist_ok=False)
+    path.write_bytes(content)

@@ -48,6 +48,7 @@ def scrubbed(
     *,
     extra: Mapping[str, str] | None = None,
     interpreter: Path | None = None,
+    tmp: Path | None = None,
 ) -> dict[str, str]:
     """The environment of one payload, with a HOME and a TMPDIR of its own, made fresh in its domain folder.
 
@@ -57,6 +58,7 @@ def scrubbed(
         extra: further entries, from the arena or the caller. They win over everything. ``${NAME}`` stands for the value
             of NAME in `ambient`, whether it is on the list or not; ``$$`` for one dollar sign.
         interpreter: the python whose folder comes first in PATH, so that ``python`` means ours; by default this one.
+        tmp: what TMPDIR says where it is not ``tmp`` of the domain folder, which is made all the same.
 
     Raises:
         MissingVariableError: an entry of `extra` names a variable that `ambient` lacks.
@@ -64,6 +66,8 @@ def scrubbed(
     """
     environment = {name: value for name, value in ambient.items() if passes(name)}
     environment |= _own_folders(folder)
+    if tmp is not None:
+        environment["TMPDIR"] = str(tmp)
     environment["PATH"] = _path(environment.get("PATH", ""), interpreter or Path(sys.executable))
     environment.setdefault("LANG", "C.UTF-8")
     environment |= {

@@ -5,8 +5,11 @@ Candidates are examined with an index of our own against the repository's object
 """
 
 import ast
-from collections.abc import Mapping, Sequence
+import re
+import tempfile
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import BinaryIO
 
 from git import Git as PyGit
 from git import Repo as PyRepo
@@ -17,6 +20,7 @@ from ralph.adapters.files import remove_tree
 from ralph.adapters.redaction import refuse_secret
 from ralph.adapters.worktrees import admin_folder
 from ralph.core.constants import changed_constants, constants_of
+from ralph.core.meaning import meaning_of
 from ralph.core.secrets import SHAPES_ONLY, Redactor
 from ralph.errors import ConfigError, GitError, MovedBranchError, RefusedError
 from ralph.model import Change
@@ -193,7 +197,8 @@ class GitRepo:
         tree = self._git("write-tree", tree=path)
         files = self._changed(base, tree)
         self._check_rules(base, tree, files)
-        before, after = self.files(base), self.files(tree)
+        before, contents = self.files(base), self.contents(tree)
+        after = _texts(contents)
         for file, text in after.items():
             _refuse_unparsable(file, text)
             refuse_secret(self._redact, file, before.get(file, ""), text)
@@ -204,6 +209,7 @@ class GitRepo:
             lines_added=added,
             lines_removed=removed,
             constants=changed_constants(constants_of(before), constants_of(after)),
+            meaning=meaning_of(contents),
         )
 
     def draft(self, name: str, base: str) -> str:
@@ -249,13 +255,6 @@ class GitRepo:
         sha = self._git("commit-tree", change.tree, "-p", base, "-m", self._redact(message))
         self._git("update-ref", "-m", "ralph: pin", ref, sha)
         return sha
-
-    def twin(self, campaign: str, tree: str, but: int) -> int | None:
-        """The first experiment other than `but` that was pinned with this very tree."""
-        out = self._git("for-each-ref", "--format=%(refname) %(tree)", f"refs/ralph/{campaign}/experiments/")
-        rows = (line.rsplit(" ", 1) for line in out.splitlines())
-        ids = sorted(int(ref.rpartition("/")[2]) for ref, known in rows if known == tree)
-        return next((id_ for id_ in ids if id_ != but), None)
 
     def pin(self, ref: str, commit: str) -> None:
         """Point `ref` at `commit`."""
@@ -314,16 +313,33 @@ class GitRepo:
 
     def files(self, commit: str) -> Mapping[str, str]:
         """Texts by path relative to the arena; bytes that are not UTF-8 are replaced."""
-        prefix = "" if self._prefix == "." else f"{self._prefix}/"
+        return _texts(self.contents(commit))
+
+    def contents(self, commit: str) -> dict[str, bytes]:
+        """The editable files by path relative to the arena."""
         names = self._names(commit, self._pathspecs)
-        return {
-            n.removeprefix(prefix): self._raw("cat-file", "blob", f"{commit}:{n}").decode(errors="replace")
-            for n in names
-        }
+        return {self.outside(n): self._raw("cat-file", "blob", f"{commit}:{n}") for n in names}
 
     def diff(self, old: str, new: str) -> str:
         """A unified diff of the arena's folder."""
         return self._redact(self._git("diff", "--no-color", "--no-ext-diff", old, new, "--", f"{self._prefix}/"))
+
+    def diffs(self, pairs: Iterable[tuple[str, str]]) -> list[str]:
+        """What `diff` answers for each pair of an old and a new commit, by one git for all of them."""
+        asked = [f"{new} {old}" for old, new in pairs]
+        if not asked:
+            return []
+        with tempfile.TemporaryFile() as questions:
+            questions.write("".join(line + "\n" for line in asked).encode())
+            questions.seek(0)
+            out = self._raw(
+                "diff-tree", "--stdin", "-r", "-p", "--always", "--no-color", "--no-ext-diff", "-M",
+                "--format=%x00%H%x00", "--", f"{self._prefix}/", stdin=questions,
+            )  # fmt: skip
+        found = re.split(r"\0[0-9a-f]{40,64}\0", out.decode("utf-8", "replace"))[1:]
+        if len(found) != len(asked):
+            raise GitError(f"git diff-tree answered {len(found)} of {len(asked)} questions")
+        return [self._redact(text.strip("\n")) for text in found]
 
     def _names(self, treeish: str, pathspecs: Sequence[str]) -> list[str]:
         out = self._git(
@@ -363,18 +379,22 @@ class GitRepo:
     def _git(self, *args: str, tree: Path | None = None) -> str:
         return self._raw(*args, tree=tree).decode("utf-8", "surrogateescape").rstrip("\n")
 
-    def _raw(self, *args: str, tree: Path | None = None) -> bytes:
+    def _raw(self, *args: str, tree: Path | None = None, stdin: BinaryIO | None = None) -> bytes:
         """Run git in the user's repository; with `tree`, on that worktree through an index of our own."""
         ours = {} if tree is None else {"GIT_DIR": str(self._common), "GIT_WORK_TREE": str(tree)}
         index = {} if tree is None else {"GIT_INDEX_FILE": str(self._trees / f"{tree.name}.index")}
         try:
             out: object = PyGit(str(tree or self._top)).execute(
                 ["git", *OPTIONS, *args], env={**IDENTITY, **ours, **index}, stdout_as_string=False,
-                strip_newline_in_stdout=False,
+                strip_newline_in_stdout=False, istream=stdin,
             )  # fmt: skip
         except GitCommandError as error:
             raise GitError(f"git {' '.join(args[:2])}: {_stderr(error)}") from None
         return out if isinstance(out, bytes) else str(out).encode()
+
+
+def _texts(contents: Mapping[str, bytes]) -> dict[str, str]:
+    return {path: data.decode(errors="replace") for path, data in contents.items()}
 
 
 def _stderr(error: GitCommandError) -> str:

@@ -13,6 +13,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from ralph.core.untrusted_json import parse_object
+
 MOST_BYTES = 64 * 1024
 
 
@@ -68,13 +70,10 @@ class Gun:
             self._answer(packet)
 
     def _answer(self, packet: bytes) -> None:
-        try:
-            message = json.loads(packet)
-        except ValueError:
+        message = parse_object(packet)
+        if message is None:
             return  # not ours to judge: a run that does not speak the protocol meets its deadline
         times = self.times
-        if not isinstance(message, dict):
-            return
         if "ready" in message and times.ready is None:
             times.ready = time.monotonic()
             self._go()

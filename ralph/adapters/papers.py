@@ -3,7 +3,7 @@
 import contextlib
 import json
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Self
@@ -11,27 +11,36 @@ from typing import Self
 from ralph.adapters.drawing import Drawing
 from ralph.adapters.files import append_line, append_text, last_lines, remove_tree, write_atomic
 from ralph.adapters.learnings_page import LearningsPage
+from ralph.adapters.recall import RecallError, RecallIndex
 from ralph.adapters.shared_page import read_steady
 from ralph.core.learnings import format_learnings
 from ralph.core.secrets import SHAPES_ONLY, Redactor
 from ralph.core.views import results_columns
 from ralph.errors import ConfigError
 from ralph.layout import Layout
-from ralph.model import Learning
+from ralph.model import Document, Learning
 from ralph.ports import Guidance
 
 SMALL_REPORTS = frozenset({"progress.jsonl", "config.json", "report.json"})  # of a run, worth more than their bytes
 
 
 class FilePapers:
-    """The papers of one folder; `program` is the strategy's path relative to the arena.
+    """The papers of one folder; `program` is the strategy's path relative to the arena, `recall` the index to keep.
 
     The human's pages stay as they are; what is read from them, and all that is written, is without secrets.
     A context: leaving it ends the process that draws, at once; `finish_picture` before that waits for it.
     """
 
-    def __init__(self, layout: Layout, program: str, metric: str, redact: Redactor = SHAPES_ONLY) -> None:
+    def __init__(
+        self,
+        layout: Layout,
+        program: str,
+        metric: str,
+        recall: RecallIndex | None = None,
+        redact: Redactor = SHAPES_ONLY,
+    ) -> None:
         self._layout, self._header, self._redact = layout, results_columns(metric), redact
+        self._recall = recall
         self._program = layout.arena / program
         self._learnings = LearningsPage(layout.learnings, layout.learned)
         self._drawing = Drawing(layout.picture_data, layout.picture, layout.picture_domain)
@@ -58,9 +67,12 @@ class FilePapers:
         learnings = tuple(each.line for each in page.learnings)
         return self._redact.within(Guidance(program=program, lines=page.human, learnings=learnings))
 
-    def learn(self, campaign: str, id: int, learnings: Sequence[Learning]) -> None:  # noqa: A002 - the ledger's word
-        """Append these to learnings.md unless they are there; no other byte changes."""
-        self._learnings.add(campaign, format_learnings(campaign, id, self._redact.within(tuple(learnings))))
+    def learn(self, campaign: str, id: int, learnings: Sequence[Learning], marks: Sequence[str] = ()) -> None:  # noqa: A002
+        """Append these, and our lines `marks`, to learnings.md unless they are there; no other byte changes."""
+        self._learnings.add(
+            campaign,
+            (*format_learnings(campaign, id, self._redact.within(tuple(learnings))), *map(self._redact, marks)),
+        )
 
     def brief(self, id: int, attempt: int, text: str) -> Path:  # noqa: A002
         """Store what an agent will know."""
@@ -90,6 +102,23 @@ class FilePapers:
         """Write both tables anew, for a folder that lost them: all verdicts, oldest first."""
         write_atomic(self._layout.history, "".join(_json(self._redact.within(row)) + "\n" for row in rows))
         write_atomic(self._layout.results, self._redact("".join(line + "\n" for line in (self._header, *lines))))
+
+    def remember(self, document: Document) -> None:
+        """Make an experiment known to those who ask; an index that cannot be written stops no loop."""
+        self._with_recall(lambda recall: recall.remember(document))
+
+    def catch_up(self) -> None:
+        """Bring the index up to the ledger, for a folder that lost it."""
+        self._with_recall(lambda recall: recall.catch_up())
+
+    def _with_recall(self, work: Callable[[RecallIndex], None]) -> None:
+        if self._recall is None:
+            return
+        try:
+            work(self._recall)
+        except RecallError as error:
+            self.log(f"nothing can be recalled until the next start: {error}")
+            self._recall = None
 
     def progress(self, text: str) -> None:
         """Replace progress.md."""

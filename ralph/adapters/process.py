@@ -23,6 +23,7 @@ from enum import StrEnum
 from pathlib import Path
 
 from ralph.adapters import shim
+from ralph.adapters.files import remove_tree
 from ralph.adapters.leftovers import DOMAIN_VARIABLE, LOCK_NAME, bury, orphans, reap_leftovers, sweep
 
 __all__ = [
@@ -98,6 +99,7 @@ class Command:
         pass_fds: descriptors it inherits, under the same numbers. Close your copies after `spawn`.
         grace_s: seconds between TERM and KILL when it is killed or late; 0 kills at once.
         log_limit_bytes: it is killed when its log grows beyond this (seen twice a second).
+        scratch: a folder outside the domain's that is its own as well, and removed by `close` after its end.
     """
 
     argv: tuple[str, ...]
@@ -110,6 +112,7 @@ class Command:
     pass_fds: tuple[int, ...] = ()
     grace_s: float = 0.0
     log_limit_bytes: int | None = None
+    scratch: Path | None = None
 
 
 class Child:
@@ -190,6 +193,9 @@ class Child:
             self._control.close()
             os.close(self._pidfd)
             self._pidfd = -1
+        if self._exit is not None and self._command.scratch is not None:
+            with contextlib.suppress(OSError):  # the domain's next use removes it, or fails
+                remove_tree(self._command.scratch)
 
     def _overdue(self, deadline_s: float | None) -> float:
         """The moment after which the shim must have done its work."""

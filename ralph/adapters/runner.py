@@ -17,9 +17,11 @@ from ralph.adapters.gun import Budget, Gun, Times
 from ralph.adapters.machine import load_record
 from ralph.adapters.process import Child, Exit, ExitReason
 from ralph.adapters.redaction import redact_file, redact_folder
+from ralph.adapters.untrusted import UntrustedFileError, read_untrusted, read_untrusted_tail
 from ralph.config import RunTable
 from ralph.core.crash import classify, tail
 from ralph.core.secrets import SHAPES_ONLY, Redactor
+from ralph.core.untrusted_json import flat, number, parse_object
 from ralph.events import RunEnded
 from ralph.layout import Layout
 from ralph.model import CrashKind, JsonValue, Outcome
@@ -28,6 +30,10 @@ from ralph.ports import Job, News, RunOrder
 OUT = "out"  # RALPH_RUN_DIR, below the domain's folder
 ARTIFACT = "artifact.pt2"
 TIMES = "times.json"
+REPORT = f"{OUT}/report.json"
+REPORT_BYTES = 64 * 1024
+PROGRESS = f"{OUT}/progress.jsonl"
+PROGRESS_TAIL_BYTES = 4096
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -127,7 +133,7 @@ class LocalRunner:
         redact_folder(folder / OUT, self._redact)
         log = read_log(folder)
         outcome, crash, reason = self._verdict(exit_, phases, log)
-        report = _read_json(folder / OUT / "report.json")
+        report = _report(folder)
         peak = report.get("peak_bytes")
         gated_s = phases.setup_s + phases.train_s  # from the gun's start, a few milliseconds before the shim's clock
         seconds = max(exit_.seconds, gated_s)
@@ -220,7 +226,7 @@ class _RunJob:
             return None
         times = self._gun.times
         since, stage = max((t, s) for t, s in self._stages(times) if t is not None)
-        last = _last_progress(self._times.parent / OUT / "progress.jsonl")
+        last = _last_progress(self._times.parent)
         return News(stage=stage, stage_s=time.monotonic() - since, step=last[0], loss=last[1])
 
     @staticmethod
@@ -242,26 +248,20 @@ def _late(run: RunTable, phases: Phases) -> str:
     return f"not done with its artifact {run.export_s + run.grace_s:g} s after training"
 
 
-def _last_progress(path: Path) -> tuple[int | None, float | None]:
+def _last_progress(folder: Path) -> tuple[int | None, float | None]:
     """Step and loss of the last whole line, None where a run says nothing sensible."""
     try:
-        with path.open("rb") as file:
-            file.seek(max(0, file.seek(0, 2) - 4096))
-            lines = file.read().split(b"\n")[:-1]
-        raw = json.loads(lines[-1]) if lines else {}
-    except (OSError, ValueError):
+        lines = read_untrusted_tail(folder, PROGRESS, PROGRESS_TAIL_BYTES).split(b"\n")[:-1]
+    except (FileNotFoundError, UntrustedFileError):
         return None, None
-    step, loss = (raw.get("step"), raw.get("loss")) if isinstance(raw, dict) else (None, None)
-    return (step if isinstance(step, int) else None), (float(loss) if isinstance(loss, int | float) else None)
+    raw = (parse_object(lines[-1]) if lines else None) or {}
+    step = flat(raw).get("step")
+    return (step if isinstance(step, int) else None), number(raw.get("loss"))
 
 
-def _read_json(path: Path) -> dict[str, JsonValue]:
-    """The flat part of a JSON object that a run wrote; nothing if it wrote something else."""
+def _report(folder: Path) -> dict[str, JsonValue]:
+    """The flat part of the JSON object that a run wrote; nothing if it wrote something else."""
     try:
-        if path.stat().st_size > 64 * 1024:
-            return {}
-        raw = json.loads(path.read_text(errors="replace"))
-    except (OSError, ValueError):
+        return flat(parse_object(read_untrusted(folder, REPORT, REPORT_BYTES)))
+    except (FileNotFoundError, UntrustedFileError):
         return {}
-    flat = (str, int, float, bool, type(None))
-    return {str(k)[:80]: v for k, v in list(raw.items())[:50] if isinstance(v, flat)} if isinstance(raw, dict) else {}

@@ -4,7 +4,6 @@ Sealed and command scorers are processes of their own, in their own kill domain,
 nothing of the agent's but the artifact. A reported score is read from the run's log and is worth as much as the run.
 """
 
-import json
 import math
 import sys
 from collections.abc import Mapping
@@ -17,10 +16,12 @@ from ralph.adapters.process import Child, Exit, ExitReason
 from ralph.adapters.redaction import redact_file, redact_folder
 from ralph.adapters.runner import ARTIFACT, OUT
 from ralph.adapters.seal import Seal
+from ralph.adapters.untrusted import UntrustedFileError, read_untrusted
 from ralph.config import Config
 from ralph.core.crash import classify, last_error
 from ralph.core.reported import NoScoreError, believable, parse_metrics, reported_score
 from ralph.core.secrets import SHAPES_ONLY, Redactor
+from ralph.core.untrusted_json import clean, flat, number, parse_object
 from ralph.events import Scored
 from ralph.layout import Layout
 from ralph.model import CrashKind, JsonValue, Outcome, ScoreMode
@@ -28,7 +29,9 @@ from ralph.ports import Job, ScoreOrder
 
 SCORER = "language_model.py"  # the sealed scorer's name in the sealed copy
 ARENA = "arena"  # where the arena's fixed files lie in the sealed copy
+ANSWERS = "answer"  # the folder that a scorer may write to
 ANSWER = "score.json"
+ANSWER_BYTES = 2**20
 CRASHES = {
     "nan": CrashKind.NAN,
     "no_artifact": CrashKind.NO_ARTIFACT,
@@ -69,7 +72,7 @@ class ArenaScorer:
         self._seal.broken()
         folder = self._domains.fresh(self._layout.score(order.id, order.run))
         run_dir = self._layout.run(order.id, order.run) / OUT
-        answer = folder / "answer"
+        answer = folder / ANSWERS
         answer.mkdir()
         env = {
             "RALPH_RUN_DIR": str(run_dir),
@@ -129,13 +132,13 @@ class ArenaScorer:
         if exit_.status != 0:
             _, reason = classify(status=exit_.status, signal=exit_.signal, log=log)
             return _void(order, f"the scorer itself failed: {exit_.detail or reason}", seconds)
-        answer = _read_answer(folder / "answer" / ANSWER) or _last_json(log)
+        answer = _read_answer(folder) or _last_json(log)
         if answer is None:
             return _void(order, f"the scorer gave no answer: {last_error(log)}", seconds)
         return self._judge(order, answer, seconds)
 
     def _judge(self, order: ScoreOrder, answer: Mapping[str, Any], seconds: float) -> Scored:
-        reason = str(answer.get("reason", ""))[:400]
+        reason = clean(str(answer.get("reason", "")))[:400]
         if answer.get("ok") is False:
             if answer.get("verdict") == "invalid":
                 return Scored(id=order.id, run=order.run, outcome=Outcome.INVALID, reason=reason, seconds=seconds)
@@ -143,30 +146,26 @@ class ArenaScorer:
             return Scored(
                 id=order.id, run=order.run, outcome=Outcome.CRASH, crash=crash, reason=reason, seconds=seconds
             )
-        if broken := [str(k) for k, held in _mapping(answer.get("constraints")).items() if held is False]:
+        if broken := [clean(str(k)) for k, held in _mapping(answer.get("constraints")).items() if held is False]:
             why = f"constraints not held: {', '.join(broken)}"
             return Scored(id=order.id, run=order.run, outcome=Outcome.INVALID, reason=why, seconds=seconds)
         arena = self._config.arena
         try:
             value = float(answer["score"])
             score = believable(value, arena.metric, arena.direction, self._config.score.bounds)
-        except (KeyError, TypeError, ValueError) as error:
-            message = (
-                str(error) if isinstance(error, NoScoreError) else f"the scorer's answer has no number: {answer}"[:300]
-            )
+        except (KeyError, TypeError, ValueError, OverflowError) as error:
+            said = clean(f"the scorer's answer has no number: {answer}")[:300]
+            message = str(error) if isinstance(error, NoScoreError) else said
             return _no_score(order, message, seconds)
-        se = answer.get("se")
-        flat = {
-            str(k): v for k, v in _mapping(answer.get("metrics")).items() if isinstance(v, str | int | float | bool)
-        }
+        se = number(answer.get("se"))
         return Scored(
             id=order.id,
             run=order.run,
             outcome=Outcome.OK,
             score=score,
-            se=float(se) if isinstance(se, int | float) else None,
+            se=se if se is not None and math.isfinite(se) else None,
             seconds=seconds,
-            metrics=flat,
+            metrics=flat(answer.get("metrics")),
         )
 
 
@@ -209,21 +208,14 @@ def _mapping(value: object) -> Mapping[str, Any]:
     return value if isinstance(value, dict) else {}
 
 
-def _read_answer(path: Path) -> Mapping[str, Any] | None:
+def _read_answer(folder: Path) -> Mapping[str, Any] | None:
     try:
-        raw = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+        return parse_object(read_untrusted(folder, f"{ANSWERS}/{ANSWER}", ANSWER_BYTES))
+    except (FileNotFoundError, UntrustedFileError):
         return None
-    return raw if isinstance(raw, dict) else None
 
 
 def _last_json(log: str) -> Mapping[str, Any] | None:
     """The last line of a log that is a JSON object with a score or a refusal."""
-    for line in reversed(log.splitlines()):
-        try:
-            raw = json.loads(line)
-        except ValueError:
-            continue
-        if isinstance(raw, dict) and ("score" in raw or "ok" in raw):
-            return raw
-    return None
+    objects = (parse_object(line) for line in reversed(log.splitlines()))
+    return next((raw for raw in objects if raw is not None and ("score" in raw or "ok" in raw)), None)

@@ -51,7 +51,7 @@ def parse_constants(source: str) -> tuple[Constant, ...]:
     Raises:
         SyntaxError: when `source` does not parse.
     """
-    body = _parse(source).body
+    body = parse_module(source.removeprefix("\ufeff")).body
     text = _Text(source)
     bound = Counter(name for statement in body for name in _bindings(statement))
     found: list[Constant] = []
@@ -133,11 +133,12 @@ class _Text:
         return match[1].rstrip() if match else ""
 
 
-def _parse(source: str) -> ast.Module:
+def parse_module(source: str | bytes) -> ast.Module:
+    """The tree of a module, without the warnings that parsing may give. Raises SyntaxError, and nothing else."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # an odd escape in somebody's string is no news here
         try:
-            return ast.parse(source.removeprefix("\ufeff"))
+            return ast.parse(source)
         except (ValueError, RecursionError, MemoryError) as error:  # NUL bytes, lone surrogates, absurd nesting
             raise SyntaxError(f"the source does not parse: {error}") from None
 
@@ -193,8 +194,13 @@ def _literal(node: ast.expr) -> Literal | None:
         case ast.Constant(value=bool() | str() as value):
             return value
         case _:
-            number = _number(node)
-            return number if number is not None and _sensible(number) else None
+            return number_of(node)
+
+
+def number_of(node: ast.expr) -> int | float | None:
+    """The value of a number or of arithmetic of numbers; None for anything else, or out of every sensible size."""
+    number = _number(node)
+    return number if number is not None and _sensible(number) else None
 
 
 def _number(node: ast.expr) -> int | float | None:

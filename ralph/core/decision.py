@@ -34,6 +34,7 @@ from enum import StrEnum
 from math import isfinite, sqrt
 from statistics import NormalDist
 
+from ralph.core.figures import figures
 from ralph.core.statistics import (
     UNKNOWN,
     Noise,
@@ -44,6 +45,7 @@ from ralph.core.statistics import (
     t_quantile,
     t_tail,
 )
+from ralph.core.wording import counted
 from ralph.model import Direction
 
 EQUAL_MARGIN_SIGMAS = 1.0  # simpler code may cost this much at most: what another seed of the same code does anyway
@@ -180,7 +182,7 @@ def decide(rule: KeepRule, evidence: Evidence) -> Decision:
     """The verdict on the evidence so far, or which side to run again.
 
     >>> decide(KeepRule(), Evidence(candidate=(0.981,), incumbent=(0.99, 0.991, 0.992), noise=Noise(sigma=5e-4, dof=9)))
-    Keep(delta=-0.01..., se=0.000577..., reason='better by 0.01 ± 0.00058, 1 run against 3', p_value=...)
+    Keep(delta=-0.01..., se=0.000577..., reason='better by 0.0100 ± 0.0006, 1 run against 3', p_value=...)
     """
     noise = _noise_of(evidence)
     if noise.sigma is None:
@@ -190,24 +192,33 @@ def decide(rule: KeepRule, evidence: Evidence) -> Decision:
     return _decide_noisy(rule, evidence, noise.sigma, noise.dof)
 
 
-def expected_false_keeps(rule: KeepRule, keeps: Sequence[Keep], decided: int) -> float:
-    """How many of these keeps to expect to be noise: an upper bound to report beside their number.
+def chance_of_luck(z: float, dof: int, runs: int) -> float:
+    """The chance that an idea without effect looks this good or better: gain / standard error is `z` after `runs` runs.
 
-        min(decided·false_keep_rate, Σ min(1, decided·p_value))
+    Student's t tail with sigma's degrees of freedom, times the looks that were taken; 1 while the noise is unknown.
 
-    The first term bounds the expectation if not one of the `decided` candidates was a true gain. The second is each
-    keep's chance of arising among that many candidates without a gain (Bonferroni), so that overwhelming keeps count
-    for nothing. A keep of unmeasured noise counts as one. Simpler code kept as equal counts with the chance that it
-    loses a sigma or more.
-
-    >>> clear = Keep(delta=-0.01, se=0.0005, reason="", p_value=1e-9)
-    >>> close = Keep(delta=-0.001, se=0.0005, reason="", p_value=0.04)
-    >>> round(expected_false_keeps(KeepRule(), [clear, close], decided=40), 6)
-    1.0
+    >>> [round(chance_of_luck(z, 30, runs), 3) for z, runs in ((0.0, 1), (2.0, 1), (2.0, 3), (9.0, 1))]
+    [0.5, 0.027, 0.082, 0.0]
     """
-    unmeasured = sum(keep.p_value is None for keep in keeps)
-    adjusted = sum(min(1.0, decided * keep.p_value) for keep in keeps if keep.p_value is not None)
-    return unmeasured + min(decided * rule.false_keep_rate, adjusted)
+    return min(1.0, runs * t_tail(z, dof)) if dof else 1.0
+
+
+def expected_false_keeps(chances: Sequence[float], compared: int) -> float:
+    """How many keeps to expect to be no gain at all, at most; `chances` are theirs of having been luck.
+
+        min over j of  N·p_(j) + (k − j),   j = 0 … k,   p_(0) = 0
+
+    Of N candidates compared, so many would by luck have looked as good as the j-th clearest of the k keeps, had not one
+    of them been a gain (the reasoning of Benjamini and Hochberg, 1995); the keeps less clear than that are written off.
+
+    >>> round(expected_false_keeps([1e-9, 1e-9, 0.04], compared=100), 3)
+    1.0
+    >>> round(expected_false_keeps([0.001, 0.002, 0.004], compared=100), 3), expected_false_keeps([], compared=100)
+    (0.4, 0.0)
+    """
+    ordered = sorted(chances)
+    bounds = [compared * p + len(ordered) - j for j, p in enumerate(ordered, start=1)]
+    return min([float(len(ordered)), *bounds])
 
 
 def _noise_of(evidence: Evidence) -> Noise:
@@ -288,9 +299,11 @@ class _Look:
     @property
     def numbers(self) -> str:
         """As the reasons say it: better by 0.0021 ± 0.0004, 3 runs against 4."""
-        ours, theirs = len(self.evidence.candidate), len(self.evidence.incumbent)
-        runs = "1 run" if ours == 1 else f"{ours} runs"
-        return f"{_words(self.gain)} ± {self.se:.2g}, {runs} against {theirs}"
+        digits = figures(None, self.se)
+        ours, theirs = counted(len(self.evidence.candidate), "run"), len(self.evidence.incumbent)
+        size = digits.score(abs(self.gain))
+        what = f"{'better' if self.gain > 0 else 'worse'} by {size}" if size.strip("0.") else "equal"
+        return f"{what} {digits.error(self.se)}, {ours} against {theirs}"
 
 
 def _decide_noisy(rule: KeepRule, evidence: Evidence, sigma: float, dof: int) -> Decision:
@@ -312,7 +325,7 @@ def _decide_noisy(rule: KeepRule, evidence: Evidence, sigma: float, dof: int) ->
         reason = _why_simpler(look) if simpler else look.numbers
         return Keep(delta=delta, se=look.se, reason=reason, p_value=p_value)
     if look.runs_left == 0 and not look.incumbent_lacks:
-        return Discard(delta=delta, se=look.se, reason=f"not clearly enough better: {look.numbers}")
+        return Discard(delta=delta, se=look.se, reason=f"{look.numbers}{_short(look)}")
     return _run_again_or_give_up(look)
 
 
@@ -320,15 +333,14 @@ def _run_again_or_give_up(look: _Look) -> RunAgain | Discard:
     """Neither kept nor out of runs: is another run worth it, and whose?"""
     delta, se = look.delta, look.se
     if (look.gain - look.bar) / se < t_quantile(HOPELESS_LEVEL, look.dof):
-        return Discard(delta=delta, se=se, reason=f"clearly not a gain: {look.numbers}")
+        return Discard(delta=delta, se=se, reason=look.numbers if look.gain < 0 else f"{look.numbers}{_short(look)}")
     if look.incumbent_lacks:
-        reason = f"unclear, and the incumbent has too few runs: {look.numbers}"
+        reason = f"{look.numbers}: unclear, and the incumbent has too few runs"
         return RunAgain(of=Side.INCUMBENT, delta=delta, se=se, reason=reason)
     chance = _chance_of_keep(look)
     if chance < FUTILE_BELOW:
-        reason = f"another run would hardly change it ({chance:.0%} chance of a keep): {look.numbers}"
-        return Discard(delta=delta, se=se, reason=reason)
-    return RunAgain(of=Side.CANDIDATE, delta=delta, se=se, reason=f"unclear: {look.numbers}")
+        return Discard(delta=delta, se=se, reason=f"{look.numbers}: another run would hardly turn it")
+    return RunAgain(of=Side.CANDIDATE, delta=delta, se=se, reason=f"{look.numbers}: unclear")
 
 
 def _chance_of_keep(look: _Look) -> float:
@@ -353,13 +365,21 @@ def _words(gain: float) -> str:
     return "equal" if gain == 0 else f"{'better' if gain > 0 else 'worse'} by {abs(gain):.2g}"
 
 
+def _short(look: _Look) -> str:
+    """What a gain lacks that is no keep."""
+    if look.gain <= 0:
+        return ""
+    worth = look.rule.min_effect
+    return f": less than the {worth:.2g} worth a keep" if look.gain <= worth else ": not clear enough for a keep"
+
+
 def _why_simpler(look: _Look) -> str:
     """Why simpler code is kept: better besides, or equal within the margin."""
     fewer = _fewer(look.evidence)
     better = t_tail((look.gain - look.rule.min_effect) / look.se, look.dof) < look.rule.false_keep_rate * look.share
-    return f"{look.numbers}, and {fewer}" if better else f"equal within {-look.bar:.2g}, and {fewer}: {look.numbers}"
+    return f"{look.numbers}, and {fewer}" if better else f"{fewer} and about as good: {look.numbers}"
 
 
 def _fewer(evidence: Evidence) -> str:
     lines = -evidence.lines_delta
-    return f"{lines} line{'s' if lines > 1 else ''} fewer"
+    return f"{counted(lines, 'line')} fewer"

@@ -12,8 +12,8 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 from heapq import nsmallest
 
+from ralph.core.decision import chance_of_luck, expected_false_keeps
 from ralph.core.fold import State
-from ralph.core.statistics import t_tail
 from ralph.core.wording import plain
 from ralph.model import Direction, Experiment, JsonValue, Verdict
 
@@ -213,21 +213,14 @@ def untried(state: State) -> list[str]:
     return [name for name in state.constants if name not in state.touched]
 
 
-def expected_false_keeps(state: State) -> float:
-    """How many keeps are expected to be no gain at all, at most.
+def false_keeps(state: State) -> float:
+    """How many keeps are expected to be no gain at all, at most: `expected_false_keeps` of those that claim one.
 
-        min over j of  N·p_(j) + (k − j),   j = 0 … k,   p_(0) = 0
-
-    Of N candidates compared, so many would by luck have looked as good as the j-th clearest of the k keeps, had not one
-    of them been a gain (the reasoning of Benjamini and Hochberg, 1995); the keeps less clear than that are written off.
-    p is Student's t tail of gain / standard error, times the runs it was looked at after. A keep of unknown noise is
-    written off; one for simplicity's sake claims no gain and is left out.
+    A keep of unknown noise is written off; one for simplicity's sake claims no gain and is left out.
     """
     claims = [e for k in state.keeps if not (e := state.experiments[k]).lines_delta < 0 or not _unclear(state, e)]
     compared = state.counts[Verdict.KEEP] + state.counts[Verdict.DISCARD]
-    chances = sorted(_chance(state, e) for e in claims)
-    bounds = [compared * p + len(claims) - j for j, p in enumerate(chances, start=1)]
-    return min([float(len(claims)), *bounds])
+    return expected_false_keeps([_chance(state, e) for e in claims], compared)
 
 
 def _unclear(state: State, e: Experiment) -> bool:
@@ -236,9 +229,8 @@ def _unclear(state: State, e: Experiment) -> bool:
 
 
 def _chance(state: State, e: Experiment) -> float:
-    """The chance that an idea without effect looks this good; 1 while the noise is unknown."""
-    z, dof = clearness(state, e), state.noise.dof
-    return 1.0 if z is None or dof == 0 else min(1.0, len(e.scores) * t_tail(-z, dof))
+    z = clearness(state, e)
+    return 1.0 if z is None else chance_of_luck(-z, state.noise.dof, len(e.scores))
 
 
 def since(ids: Iterable[int], first: int) -> int:

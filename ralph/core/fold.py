@@ -53,8 +53,9 @@ class State:
     Of `supervised_s`, the seconds that a supervisor was alive, `busy_s` had something in flight; for `hidden_s` of
     these an agent thought while a run or its scoring went on, and for `limited_s` there was nothing to do but wait for
     a provider. `since` says when an open experiment entered its phase. `touched` are the constants that any candidate
-    changed. By agent: `spent`; `weather`, while its provider sends it away; `exhausted`, why its budget allows no call
-    more (the last two until the human starts the loop again).
+    changed; `meanings` says who was the first to try a program, or the first after one whose verdict was void, which
+    says nothing about it. By agent: `spent`; `weather`, while its provider sends it away; `exhausted`, why its budget
+    allows no call more (the last two until the human starts the loop again).
     """
 
     campaign: str = ""
@@ -99,6 +100,7 @@ class State:
     train_s: float = 0.0
     constants: Mapping[str, JsonValue] = field(default_factory=dict)
     touched: set[str] = field(default_factory=set)
+    meanings: dict[str, int] = field(default_factory=dict)
     _squares: float = 0.0
     _dof: int = 0
     _scores: dict[int, tuple[float, ...]] = field(default_factory=dict)
@@ -198,9 +200,15 @@ class State:
     def _open(self, event: CampaignOpened, at: datetime) -> None:
         self.campaign, self.arena, self.base, self.opened = event.campaign, event.arena, event.base, at
         self.constants = event.constants
+        self._mean(event.meaning, 0)
         self.experiments[0] = Experiment(id=0, base=event.base, commit=event.base, started=at, phase=Phase.DECIDE)
         self.open_ids.append(0)
         self.since[0] = at
+
+    def _mean(self, meaning: str, id: int) -> None:  # noqa: A002 - the word of the ledger
+        first = self.experiments.get(self.meanings.get(meaning, -1))
+        if meaning and (first is None or first.verdict is Verdict.VOID):
+            self.meanings[meaning] = id
 
     def _control(
         self, event: SupervisorStarted | SupervisorStopped | StopRequested | Paused | Resumed, at: datetime
@@ -250,6 +258,7 @@ class State:
                 self._put(tr.refused(was, event))
             case Committed():
                 self.touched.update(event.constants)
+                self._mean(event.meaning, event.id)
                 self._put(tr.committed(was, event))
             case _:
                 assert_never(event)

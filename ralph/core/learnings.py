@@ -7,7 +7,6 @@ what the human commented out is out of force.
 """
 
 import re
-from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import lru_cache
@@ -111,26 +110,35 @@ def format_learnings(campaign: str, id: int, learnings: Iterable[Learning]) -> t
 def missing(text: str, lines: Iterable[str]) -> tuple[str, ...]:
     """Those of our `lines` that `text` neither has nor has in the human's wording.
 
-    A line that the human rewrote but left its tag counts as there: the same tag on a line that is not in `lines`
-    stands for one of them, so `lines` must hold everything we ever wrote under that tag.
+    A line that the human rewrote but left its tag counts as there: a line with the same tag and most of its words that
+    is not in `lines` stands for it, so `lines` must hold everything we ever wrote under that tag. A project that shares
+    the page and has a campaign of the same name writes lines with our tags too; they have other words.
     """
     wanted = dict.fromkeys(lines)
     present = [line.strip() for line in text.split("\n")]
     seen = set(present)
-    absent = [line for line in wanted if line not in seen]
-    rewritten = Counter(_tag(line) for line in present if line not in wanted)
+    rewritten = [line for line in present if line not in wanted and _TAG.match(line)]
     lost = []
-    for line in absent:
-        if rewritten[_tag(line)] > 0:
-            rewritten[_tag(line)] -= 1
-        else:
+    for line in (each for each in wanted if each not in seen):
+        stands_for_it = next((other for other in rewritten if _reworded(line, other)), None)
+        if stands_for_it is None:
             lost.append(line)
+        else:
+            rewritten.remove(stands_for_it)
     return tuple(lost)
 
 
-def _tag(line: str) -> str:
-    match = _TAG.match(line)
-    return match[0] if match else ""
+def _reworded(line: str, other: str) -> bool:
+    tag = _TAG.match(line)
+    if tag is None or not other.startswith(tag[0]):
+        return False
+    learnt = read_line(line)
+    words = _words(learnt.learning.text if learnt is not None else line[tag.end() :])
+    return 4 * len(words & _words(other[tag.end() :])) >= 3 * len(words)
+
+
+def _words(text: str) -> frozenset[str]:
+    return frozenset(re.findall(r"\w+", text.lower()))
 
 
 def appendix(text: str, lines: Iterable[str]) -> str:

@@ -14,10 +14,9 @@ from ralph.core.fold import State
 from ralph.core.report_tables import advice, failures_table, kept_table, lessons, recent_table, time_and_money
 from ralph.core.spent import seconds_since
 from ralph.core.views import LoopPhase, loop_phase
-from ralph.core.wording import clock, counted, md, moment, offset, plain, span
+from ralph.core.wording import clock, counted, md, moment, offset, span
+from ralph.layout import PICTURE
 from ralph.model import Direction, Experiment, Phase, Verdict
-
-PICTURE = "state/progress.png"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -214,9 +213,4 @@ def _counts(state: State) -> str:
 def _trust(state: State) -> str:
     if not state.keeps:
         return "nothing kept so far"
-    return f"expected false keeps: at most {findings.expected_false_keeps(state):.1f} of {len(state.keeps)}"
-
-
-def one_line(state: State, now: datetime, live: Live | None = None) -> str:
-    """The first line of the page as plain text, for logs and titles."""
-    return plain(_first_line(state, now, live or Live()).replace("**", "").replace("`", ""))
+    return f"expected false keeps: at most {findings.false_keeps(state):.1f} of {len(state.keeps)}"

@@ -4,11 +4,11 @@ Covers: a number printed earlier and not repeated at the end does not count; a m
 value is a crash, never 0. Does not cover: a run that lies within the bounds; only mode `sealed` does.
 """
 
-import json
 import math
 import re
 from collections.abc import Mapping
 
+from ralph.core.untrusted_json import number, parse_object
 from ralph.model import Direction
 
 FINAL_LINES = 60
@@ -39,9 +39,7 @@ def parse_metrics(log: str) -> dict[str, float]:
     found: dict[str, float] = {}
     block = final_block(log)
     for line in block:
-        if match := re.match(
-            r"^\s*([A-Za-z_][\w./-]*)\s*[:=]\s*([-+]?(?:[\d.]+(?:[eE][-+]?\d+)?|nan|inf\w*))\s*$", line, re.I
-        ):
+        if match := _LINE.match(line):
             name, value = match.groups()
             try:
                 found[name] = float(value)
@@ -52,13 +50,7 @@ def parse_metrics(log: str) -> dict[str, float]:
 
 
 def _json_numbers(line: str) -> dict[str, float]:
-    try:
-        raw = json.loads(line)
-    except ValueError:
-        return {}
-    if not isinstance(raw, dict):
-        return {}
-    return {k: float(v) for k, v in raw.items() if isinstance(v, int | float) and not isinstance(v, bool)}
+    return {k: v for k, raw in (parse_object(line) or {}).items() if (v := number(raw)) is not None}
 
 
 def reported_score(

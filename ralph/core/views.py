@@ -12,7 +12,7 @@ from ralph.core.fold import State
 from ralph.core.spent import seconds_since, time_split
 from ralph.core.wording import plain
 from ralph.errors import ExitStatus
-from ralph.model import Experiment, Learning, Run, Verdict
+from ralph.model import Experiment, Learning, Run, Superseded, Verdict
 
 View = dict[str, Any]
 
@@ -147,7 +147,9 @@ def show_view(state: State, id: int) -> View:  # noqa: A002 - the word of the le
         ],
         "expected": e.proposal.expected if e.proposal else "",
         "learnings": [_learning(each) for each in e.proposal.learnings] if e.proposal else [],
-        "supersedes": list(e.proposal.supersedes) if e.proposal else [],
+        "supersedes": [each.learning for each in e.proposal.supersedes] if e.proposal else [],
+        "superseded": [_superseded(each) for each in e.proposal.supersedes] if e.proposal else [],
+        "replicates": e.proposal.replicates if e.proposal else None,
         "lines_delta": e.lines_delta,
         "constants": dict(e.constants),
         "tokens": e.tokens,
@@ -157,6 +159,10 @@ def show_view(state: State, id: int) -> View:  # noqa: A002 - the word of the le
 
 def _learning(learning: Learning) -> View:
     return {"text": learning.text, "evidence": list(learning.evidence)}
+
+
+def _superseded(each: Superseded) -> View:
+    return {"learning": each.learning, "because": each.because, "evidence": list(each.evidence)}
 
 
 def _run_row(run: Run) -> View:

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import ralph
 from ralph.adapters.agents.launcher import AgentLauncher
+from ralph.adapters.agents.presets.outfit import login_files
 from ralph.adapters.clock import ShiftedClock, SystemClock
 from ralph.adapters.control import SystemControl
 from ralph.adapters.domains import Domains
@@ -22,6 +23,7 @@ from ralph.adapters.machine import resolve_device
 from ralph.adapters.papers import FilePapers
 from ralph.adapters.prepare import prepare
 from ralph.adapters.process import become_subreaper
+from ralph.adapters.recall import RecallIndex
 from ralph.adapters.redaction import redactor_of
 from ralph.adapters.runner import LocalRunner
 from ralph.adapters.sandbox import SandboxLevel, reached
@@ -38,6 +40,7 @@ from ralph.core.step import Limits, Rules
 from ralph.core.views import history_row, results_line
 from ralph.errors import ConfigError
 from ralph.front import campaign
+from ralph.front.recalling import JudgedExperiments
 from ralph.front.watcher import TerminalWatcher
 from ralph.layout import Layout
 from ralph.model import Phase
@@ -91,7 +94,7 @@ def _locked_loop(layout: Layout, wishes: Wishes) -> End:
     if state.campaign and (wishes.new or campaign.has_no_baseline(state)):
         campaign.archive(layout, state.campaign)
         state = State()
-    domains = Domains(sandbox_level(config), visible=(layout.root, repo.top), hidden=(layout.state,))
+    domains = domains_of(layout, config, repo)
     data = prepare(layout, config, device, domains)
     arena = campaign.measure_arena(config=config, repo=repo, device=device, data=data, base=state.base or repo.head())
     if state.campaign:
@@ -101,12 +104,20 @@ def _locked_loop(layout: Layout, wishes: Wishes) -> End:
         campaign.check_clean(repo, arena)
     shift = os.environ.get(CLOCK_VARIABLE)
     clock = ShiftedClock(Path(shift)) if shift else SystemClock()
-    opening = campaign.opening(state=state, arena=arena, repo=repo, device=device, now=clock.utc(), name=wishes.name)
+    opening = campaign.opening(
+        state=state, arena=arena, repo=repo, device=device, now=clock.utc(), name=wishes.name, page=layout.learnings
+    )
     seal = Seal(layout.sealed(arena.record.hash))
     seal.make(arena.sealed)
+    recall = RecallIndex(
+        layout.recall,
+        campaign=opening.campaign,
+        source=JudgedExperiments(lambda: supervisor.state, repo),
+        embed_command=config.recall.embed_command,
+    )
     with (
         SystemControl(layout) as control,
-        FilePapers(layout, config.arena.program, config.arena.metric, redact) as papers,
+        FilePapers(layout, config.arena.program, config.arena.metric, recall, redact) as papers,
     ):
         ledger = FileLedger(layout.ledger, clock.utc, redact=redact)
         if ledger.torn:
@@ -138,6 +149,7 @@ def _locked_loop(layout: Layout, wishes: Wishes) -> End:
             sandbox=str(domains.level),
         )
         supervisor = Supervisor(world, rules_of(config, wishes, clock.utc()), options_of(config, device))
+        papers.catch_up()
         ending = supervisor.run(opening)
         stop = supervisor.state.stop_requested
         if stop is None or not stop.now:
@@ -170,6 +182,12 @@ def rules_of(config: Config, wishes: Wishes, now: datetime) -> Rules:
             device_hours=wish(wishes.device_hours, budget.device_hours),
         ),
     )
+
+
+def domains_of(layout: Layout, config: Config, repo: GitRepo) -> Domains:
+    """What all children may read, and what none of them finds: our state, and the logins in the user's home."""
+    logins = login_files(os.environ, Path.home())
+    return Domains(sandbox_level(config), visible=(layout.root, repo.top), hidden=(layout.state, *logins))
 
 
 def options_of(config: Config, device: str) -> Options:

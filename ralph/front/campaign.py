@@ -4,6 +4,7 @@ import hashlib
 import json
 import shutil
 from collections.abc import Mapping
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -11,15 +12,27 @@ from pathlib import Path
 from ralph.adapters.data import PreparedData
 from ralph.adapters.git import GitRepo, branch_ref
 from ralph.adapters.machine import describe, device_name
+from ralph.adapters.shared_page import read_steady
 from ralph.config import Config
 from ralph.core.constants import constants_of
 from ralph.core.fold import State
+from ralph.core.learnings import parse
+from ralph.core.meaning import meaning_of
 from ralph.errors import ArenaChangedError, ConfigError
 from ralph.events import CampaignOpened
 from ralph.layout import Layout
 from ralph.model import ArenaRecord, ScoreMode, Verdict
 
-CARRIED = ("ledger.jsonl", "results.tsv", "history.jsonl", "progress.png", "progress.json", "experiments", "sealed")
+CARRIED = (
+    "ledger.jsonl",
+    "results.tsv",
+    "history.jsonl",
+    "recall.db",
+    "progress.png",
+    "progress.json",
+    "experiments",
+    "sealed",
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -127,23 +140,29 @@ def check_fixed_files(layout: Layout, arena: Arena) -> None:
 
 
 def opening(
-    *, state: State, arena: Arena, repo: GitRepo, device: str, now: datetime, name: str | None
+    *, state: State, arena: Arena, repo: GitRepo, device: str, now: datetime, name: str | None, page: Path
 ) -> CampaignOpened:
-    """The first event of a campaign; for one that exists, the same names again."""
+    """The first event of a campaign; for one that exists, the same names again. `page` is learnings.md."""
     return CampaignOpened(
-        campaign=state.campaign or name or free_name(repo, now),
+        campaign=state.campaign or name or free_name(repo, now, campaigns_on(page)),
         arena=arena.record,
         base=arena.base,
         constants=constants_of(repo.files(arena.base)),
+        meaning=meaning_of(repo.contents(arena.base)),
         machine=describe(device),
     )
 
 
-def free_name(repo: GitRepo, now: datetime) -> str:
-    """Today's date, as in nov23, with a number behind it when there was one before."""
+def free_name(repo: GitRepo, now: datetime, taken: AbstractSet[str] = frozenset()) -> str:
+    """Today's date, as in nov23, with a number behind it when there was one before, here or in a project beside."""
     day = f"{now.astimezone():%b%d}".lower()
     names = [day, *(f"{day}-{n}" for n in range(2, 10_000))]
-    return next(n for n in names if not repo.exists(branch_ref(n)))
+    return next(n for n in names if n not in taken and not repo.exists(branch_ref(n)))
+
+
+def campaigns_on(page: Path) -> set[str]:
+    """The campaigns whose learnings are on a page: of projects that share one, no two should go by one name."""
+    return {each.campaign for each in parse(read_steady(page, patience_s=0.0) or "").learnings}
 
 
 def has_no_baseline(state: State) -> bool:

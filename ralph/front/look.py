@@ -1,25 +1,22 @@
-"""What the looking commands share: a state read from the ledger, and what can be made of it without a supervisor."""
+"""What the looking commands share: a state read from the ledger, and what can be made of it without a supervisor.
+
+Each function imports what only it needs: git and its friends take longer than `ralph status` may.
+"""
 
 import os
 from datetime import UTC, datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from ralph.adapters.domains import read_log
-from ralph.adapters.git import GitRepo
 from ralph.adapters.ledger import read_entries
 from ralph.adapters.lock import holder
-from ralph.adapters.papers import FilePapers
-from ralph.adapters.redaction import redactor_of
-from ralph.adapters.shared_page import append_shared
-from ralph.config import load
-from ralph.core import picture, views
-from ralph.core.crash import tail
+from ralph.core import views
 from ralph.core.fold import State, fold
-from ralph.core.learnings import NEW_PAGE, guidance_appendix
-from ralph.core.report import Live, render_progress
 from ralph.errors import ConfigError
 from ralph.layout import Layout
 from ralph.model import Experiment
+
+if TYPE_CHECKING:
+    from ralph.adapters.git import GitRepo
 
 
 def read_state(layout: Layout) -> State:
@@ -40,13 +37,19 @@ def find(state: State, id: int) -> Experiment:  # noqa: A002 - the word of the l
     return state.experiments[id]
 
 
-def open_repo(layout: Layout) -> GitRepo:
+def open_repo(layout: Layout) -> "GitRepo":
     """The repository, for reading."""
+    from ralph.adapters.git import GitRepo
+    from ralph.config import load
+
     return GitRepo(layout.arena, layout.trees, load(layout.arena_toml).arena.editable)
 
 
 def show_experiment(layout: Layout, id: int) -> dict[str, Any]:  # noqa: A002
     """The view of one experiment, with its files, its diff and the ends of its logs."""
+    from ralph.adapters.domains import read_log
+    from ralph.core.crash import tail
+
     state = read_state(layout)
     e = find(state, id)
     view = views.show_view(state, id)
@@ -66,11 +69,17 @@ def experiment_diff(layout: Layout, id: int) -> str:  # noqa: A002
 
 def write_report(layout: Layout) -> str:
     """Render progress.md and its picture from the ledger; what a supervisor at work does by itself."""
+    from ralph.adapters.papers import FilePapers
+    from ralph.adapters.redaction import redactor_of
+    from ralph.config import load
+    from ralph.core import picture
+    from ralph.core.report import Live, render_progress
+
     state = read_state(layout)
     page = render_progress(state, datetime.now(UTC).astimezone(), Live(alive=supervisor_alive(layout)))
     config = load(layout.arena_toml)
     redact = redactor_of(os.environ, config)
-    with FilePapers(layout, config.arena.program, config.arena.metric, redact) as papers:
+    with FilePapers(layout, config.arena.program, config.arena.metric, redact=redact) as papers:
         papers.progress(page)
         papers.picture(picture.picture_data(state))
         papers.finish_picture()
@@ -93,6 +102,9 @@ def add_guidance(layout: Layout, text: str) -> None:
     Raises:
         ConfigError: when there is nothing to say.
     """
+    from ralph.adapters.shared_page import append_shared
+    from ralph.core.learnings import NEW_PAGE, guidance_appendix
+
     if not text.split():
         raise ConfigError('the guidance is empty; say it in quotes: ralph note "try shorter windows"')
     append_shared(layout.learnings, lambda page: guidance_appendix(page, text), NEW_PAGE)

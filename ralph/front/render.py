@@ -175,6 +175,8 @@ def show_pairs(view: View) -> Pairs:
         ("constants", constants),
         *[("refused", plain(reason)) for reason in view["refusals"]],
         *[("learnt", _learnt(each)) for each in view["learnings"]],
+        *[("supersedes", _superseded(each)) for each in view["superseded"]],
+        ("replicates", f"#{view['replicates']}" if view["replicates"] is not None else ""),
         ("base", view["base"]),
         ("commit", view["commit"] or ""),
         ("ref", view["ref"] or ""),
@@ -188,6 +190,11 @@ def show_pairs(view: View) -> Pairs:
 def _learnt(each: View) -> str:
     evidence = ", ".join(f"#{n}" for n in each["evidence"])
     return plain(each["text"]) + (f" ({evidence})" if evidence else "")
+
+
+def _superseded(each: View) -> str:
+    because = f": {each['because']}" if each["because"] else ""
+    return _learnt({"text": each["learning"] + because, "evidence": each["evidence"]})
 
 
 def run_cells(runs: Sequence[View]) -> list[list[str]]:

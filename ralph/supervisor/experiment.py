@@ -8,7 +8,7 @@ from dataclasses import replace
 from typing import assert_never
 
 from ralph.core import brief as briefs
-from ralph.core import views
+from ralph.core import documents, duplicates, superseded, views
 from ralph.core.actions import Brief, Commit, Measure, Propose, Score, Settle
 from ralph.core.asking import Mix, allowance
 from ralph.core.fold import State
@@ -137,7 +137,7 @@ class Experiments:
         try:
             proposal = self.proposal(e)
             hypothesis = proposal.hypothesis
-            change = self.examine(e)
+            change = self.examine(e, proposal)
         except RefusedError as error:
             diff = world.repo.draft(order.tree, e.base)
             self._record(Refused(id=e.id, attempt=e.attempt, reason=str(error), hypothesis=hypothesis, diff=diff))
@@ -159,6 +159,8 @@ class Experiments:
                 supersedes=proposal.supersedes,
                 lines_delta=change.lines_delta,
                 constants=change.constants,
+                meaning=change.meaning,
+                replicates=proposal.replicates,
             )
         )
         world.repo.discard(order.tree)
@@ -168,20 +170,19 @@ class Experiments:
         """What the agent handed back. Raises RefusedError when it is not usable."""
         return self._world.agents.proposal(self._agent_order(e))
 
-    def examine(self, e: Experiment) -> Change:
+    def examine(self, e: Experiment, proposal: Proposal) -> Change:
         """What the agent changed. Raises RefusedError with the rule that it breaks."""
         if broken := self._world.scorer.broken_seal():
             raise RefusedError(broken)
         change = self._world.repo.examine(_agent_tree(e.id), e.base)
-        self._refuse_known(change, e)
+        self._refuse_known(change, proposal, e)
         return change
 
-    def _refuse_known(self, change: Change, e: Experiment) -> None:
-        """No device time for what was tried already; the answer is on record."""
-        twin = self._world.repo.twin(self._state.campaign, change.tree, but=e.id)
-        if twin is not None and (known := self._state.experiments.get(twin)) is not None:
-            said = f"{known.verdict}: {known.reason}" if known.verdict else "not judged yet"
-            raise RefusedError(f"the same files as experiment #{twin}, which was {said}")
+    def _refuse_known(self, change: Change, proposal: Proposal, e: Experiment) -> None:
+        """No device time for what was tried already, unless it is asked for; the answer is on record."""
+        first = self._state.meanings.get(change.meaning)
+        if reason := duplicates.refusal(self._state, e, first, proposal.replicates):
+            raise RefusedError(reason)
 
     def _ref(self, id: int) -> str:  # noqa: A002 - the word of the ledger
         return f"refs/ralph/{self._state.campaign}/experiments/{id}"
@@ -228,10 +229,13 @@ class Experiments:
         if e.commit:
             world.repo.note(e.commit, views.note_text(state, e.id))
             world.reach("noted")
-        if e.proposal is not None and e.proposal.learnings:
-            world.papers.learn(state.campaign, e.id, e.proposal.learnings)
+        if e.proposal is not None and (e.proposal.learnings or e.proposal.supersedes):
+            world.papers.learn(state.campaign, e.id, e.proposal.learnings, superseded.marks(state, e.id))
             world.reach("learned")
         world.papers.record(e.id, views.history_row(state, e.id), views.results_line(state, e.id))
+        diff = world.repo.diff(e.base, e.commit) if e.commit and e.id else ""
+        world.papers.remember(documents.document(state, e.id, diff))
+        world.reach("remembered")
         world.papers.tidy(e.id, keep_artifact=e.verdict is Verdict.KEEP)
         world.repo.discard(_agent_tree(e.id))
         world.reach("settled-unrecorded")

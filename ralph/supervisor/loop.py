@@ -115,7 +115,7 @@ class Supervisor:
 
     def _draw(self, at_most_every_s: float) -> None:
         now = self._world.clock.monotonic()
-        if now - self._drawn_at >= at_most_every_s:
+        if math.isfinite(at_most_every_s) and now - self._drawn_at >= at_most_every_s:
             self._world.papers.picture(picture.picture_data(self.state))
             self._drawn_at = now
 

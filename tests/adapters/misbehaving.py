@@ -1,6 +1,7 @@
-"""Payloads that do not want to die, as one program: ``python -I -S misbehaving.py KIND FOLDER``.
+"""Payloads that do not want to die, as one program: ``python -I -S misbehaving.py KIND FOLDER [stays]``.
 
-Each prints ``ready`` when its processes are in place. Standard library only, and as little of it as will do.
+With ``stays`` they do so below a first process that does not end, for its end is the beginning of theirs. Each prints
+``ready`` when its processes are in place. Standard library only, and as little of it as will do.
 """
 
 import os
@@ -40,16 +41,27 @@ def ignore_term() -> None:
 
 def double_fork() -> None:
     """A daemon in the classical way: grandchild in a session of its own, its parents gone."""
+    there, here = os.pipe()
     if os.fork() == 0:
         os.setsid()
         if os.fork() == 0:
-            sleep_on()
+            ready()
+            os.close(here)
+            time.sleep(FOREVER_S)
         os._exit(0)
+    wait_for_the_last(there, here)
+
+
+def wait_for_the_last(there: int, here: int) -> None:
+    """Return when nobody else has the pipe open: the grandchild is in place, and may be killed with the leader."""
+    os.close(here)
+    os.read(there, 1)
     os.wait()
 
 
 def clear_all() -> None:
     """As `double_fork`, with no environment, no descriptors (the lock's among them), another folder and name."""
+    there, here = os.pipe()
     if os.fork() == 0:
         os.setsid()
         if os.fork() == 0:
@@ -59,7 +71,7 @@ def clear_all() -> None:
             # The folder in its name is all that the tests have to find it by; nobody else looks at that.
             os.execve("/bin/sh", ["sh", "-c", f"sleep {FOREVER_S:g}; :", sys.argv[2]], {})
         os._exit(0)
-    os.wait()
+    wait_for_the_last(there, here)
 
 
 def rage() -> None:
@@ -186,4 +198,6 @@ def everything() -> None:
 
 
 if __name__ == "__main__":
+    if sys.argv[3:] == ["stays"] and os.fork():
+        time.sleep(FOREVER_S)
     globals()[sys.argv[1]]()

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from ralph.adapters.git import DRAFT_CHARACTERS, GitRepo, branch_ref, experiment_ref
+from ralph.core.meaning import meaning_of
 from ralph.errors import ConfigError, GitError, MovedBranchError, RefusedError
 from tests.conftest import git
 
@@ -218,6 +219,32 @@ def test_an_arena_below_the_top_has_paths_of_its_own(repository: Path) -> None:
     (tree / "program.md").write_text("mine\n")
     with pytest.raises(RefusedError, match=r"program\.md"):
         repo.examine("1-agent", base)
+
+
+def test_a_change_that_runs_the_same_has_the_same_meaning(repo: GitRepo) -> None:
+    base = repo.head()
+    meanings = []
+    for n, text in enumerate(("LR = 0.2  # per step\n", "LR = (2e-1)\n", "LR = 0.3\n")):
+        edit(repo.checkout(f"{n}-agent", base), text)
+        meanings.append(repo.examine(f"{n}-agent", base).meaning)
+    assert meanings[0] == meanings[1] != meanings[2]
+    assert meaning_of(repo.contents(base)) not in meanings
+
+
+def test_many_diffs_at_once_are_those_of_one_by_one(repo: GitRepo, repository: Path) -> None:
+    commits = [repo.head()]
+    for n in range(3):
+        (repository / "train.py").write_bytes(f"A = {n}\n# \u2028 \xfc".encode() + b"\xff\n")
+        git(repository, "commit", "-qam", f"change {n}")
+        commits.append(repo.head())
+    pairs = [(commits[0], commits[3]), (commits[2], commits[1]), (commits[1], commits[1])]
+    assert [each.encode("utf-8", "replace") for each in repo.diffs(pairs)] == [
+        repo.diff(old, new).encode("utf-8", "surrogateescape").decode("utf-8", "replace").encode() for old, new in pairs
+    ]
+    assert repo.diffs(pairs)[2] == ""
+    assert repo.diffs([]) == []
+    with pytest.raises(GitError):
+        repo.diffs([(commits[0], "e" * 40)])
 
 
 def test_history_shows_commits_with_their_verdicts(repo: GitRepo) -> None:

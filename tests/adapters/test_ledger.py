@@ -9,10 +9,13 @@ from pathlib import Path
 import pytest
 
 from ralph.adapters.ledger import FileLedger, read_entries
+from ralph.core.fold import fold
+from ralph.core.superseded import in_force
 from ralph.errors import LedgerError
 from ralph.events import AgentEnded, Briefed, Committed, Event, Judged, Settled
-from ralph.model import AgentOutcome, CrashKind, Learning, Verdict
+from ralph.model import AgentOutcome, CrashKind, Learning, Superseded, Verdict
 
+GOLDEN = Path(__file__).parents[1] / "core" / "golden" / "ledger_0_1.jsonl"
 NOW = datetime(2026, 11, 23, 20, 0, 0, 123000, tzinfo=UTC)
 EVENTS: list[Event] = [
     Briefed(id=1, base="abc", agent="tuner", guidance=("leave the tokenizer alone — “ü” \n",)),
@@ -151,3 +154,30 @@ def test_kill_at_any_moment_loses_nothing_that_was_acknowledged(tmp_path: Path) 
         writer.wait()
         writer.stdout.close()
         assert len(list(read_entries(path))) >= max(heard)
+
+
+def test_a_ledger_of_the_first_schema_replays() -> None:
+    """From before meanings, replicates and reasons for what is superseded."""
+    state = fold(read_entries(GOLDEN))
+    assert [e.verdict for e in state.experiments.values()][:4] == ["keep", "keep", "discard", "discard"]
+    superseding = state.experiments[3].proposal
+    assert superseding is not None
+    assert superseding.supersedes == (Superseded(learning="#2"), Superseded(learning="warm-up hurts"))
+    assert superseding.replicates is None
+    assert state.meanings == {}
+    assert in_force(["- [nov23#2] warm-up hurts (evidence: #2)"], state) == []
+
+
+def test_what_a_proposal_says_of_others_comes_back_as_it_was_told(tmp_path: Path) -> None:
+    said = Committed(
+        id=2,
+        commit="def",
+        hypothesis="x",
+        supersedes=(Superseded(learning="#1", because="y", evidence=(1,)), Superseded(learning="z")),
+        meaning="abc",
+        replicates=1,
+    )
+    book = ledger(tmp_path / "ledger.jsonl")
+    book.append(said)
+    book.close()
+    assert [entry.event for entry in read_entries(tmp_path / "ledger.jsonl")] == [said]

@@ -5,14 +5,13 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from ralph.adapters import leftovers, shim
 from ralph.adapters.leftovers import holders, is_held, reap_leftovers, sweep
-from ralph.adapters.process import ExitReason, become_subreaper, recorded_exit, spawn
+from ralph.adapters.process import ExitReason, recorded_exit, spawn
 from ralph.errors import LeftoverError
 from tests.adapters.keeping import (
     as_supervisor,
@@ -29,23 +28,14 @@ from tests.adapters.keeping import (
 TIMEOUT_S = 30.0
 
 
-@pytest.fixture(autouse=True)
-def _subreaper() -> Iterator[None]:
-    become_subreaper()
-    yield
-    leftovers.bury(leftovers.orphans(set(), 0))
+pytestmark = pytest.mark.usefixtures("subreaper")
 
 
-@pytest.fixture
-def folder(hostile: Path) -> Path:
-    return hostile / "domain"
-
-
-def abandon(folder: Path, kind: str, *, shim_too: bool) -> None:
+def abandon(folder: Path, kind: str, *more: str, shim_too: bool) -> None:
     """Leave behind what a supervisor leaves when it dies by kill -9, and perhaps its shim before it."""
 
     def supervisor() -> None:
-        child = spawn(command(folder, payload(kind, folder)))
+        child = spawn(command(folder, (*payload(kind, folder), *more)))
         until(lambda: is_ready(folder), "ready")
         if shim_too:
             os.kill(child.pid, signal.SIGKILL)
@@ -89,7 +79,7 @@ def test_a_shim_that_works_is_let_finish_and_its_record_kept(folder: Path) -> No
 @pytest.mark.parametrize("kind", ["ignore_term", "hold_pipes", "stopped", "flood", "threads", "double_fork"])
 def test_holders_of_the_lock_are_killed_when_shim_and_supervisor_are_dead(kind: str, folder: Path) -> None:
     with nothing_survives(folder):
-        abandon(folder, kind, shim_too=True)
+        abandon(folder, kind, "stays", shim_too=True)
         assert is_held(folder)
         assert reap_leftovers(folder, TIMEOUT_S) >= 1
         assert not is_held(folder)
@@ -153,7 +143,7 @@ def test_a_lock_whose_holder_cannot_be_found_is_an_error(folder: Path) -> None:
     with (folder / "lock").open("w") as file:
         fcntl.flock(file, fcntl.LOCK_EX)  # by this process, which does not look for itself
         with pytest.raises(LeftoverError, match="out of sight"):
-            reap_leftovers(folder, TIMEOUT_S)
+            reap_leftovers(folder, 0.2)
 
 
 def test_what_does_not_go_is_an_error_that_names_it() -> None:

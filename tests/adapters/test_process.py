@@ -11,18 +11,10 @@ from pathlib import Path
 import pytest
 
 from ralph.adapters import process
-from ralph.adapters.process import ExitReason, become_subreaper, recorded_exit, spawn
+from ralph.adapters.process import ExitReason, recorded_exit, spawn
 from tests.adapters.keeping import as_supervisor, command, end_of, is_ready, nothing_survives, payload, run, until
 
-
-@pytest.fixture(autouse=True)
-def _subreaper() -> None:
-    become_subreaper()
-
-
-@pytest.fixture
-def folder(hostile: Path) -> Path:
-    return hostile / "domain"
+pytestmark = pytest.mark.usefixtures("subreaper")
 
 
 def shell(folder: Path, script: str, **options: object) -> tuple[process.Exit, str]:

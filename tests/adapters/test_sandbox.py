@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from ralph.adapters import sandbox
-from ralph.adapters.process import ExitReason, become_subreaper, recorded_exit, spawn
+from ralph.adapters.process import ExitReason, recorded_exit, spawn
 from ralph.adapters.sandbox import Policy, Probe, SandboxError, SandboxLevel, accelerators, reached, wrap
 from tests.adapters.keeping import (
     as_supervisor,
@@ -29,14 +29,7 @@ needs_bubblewrap = pytest.mark.skipif(
 )
 
 
-@pytest.fixture(autouse=True)
-def _subreaper() -> None:
-    become_subreaper()
-
-
-@pytest.fixture
-def folder(hostile: Path) -> Path:
-    return hostile / "domain"
+pytestmark = pytest.mark.usefixtures("subreaper")
 
 
 def inside(folder: Path, policy: Policy, *argv: str, **options: object) -> tuple[int | None, str]:

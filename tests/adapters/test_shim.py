@@ -11,7 +11,7 @@ import pytest
 
 from ralph.adapters import process, shim
 from ralph.adapters.leftovers import is_held
-from ralph.adapters.process import ExitReason, become_subreaper, recorded_exit, spawn
+from ralph.adapters.process import ExitReason, recorded_exit, spawn
 from tests.adapters.keeping import (
     as_supervisor,
     command,
@@ -41,14 +41,7 @@ STUBBORN = (
 LEADER_ENDS = ("double_fork", "clear_all", "hold_pipes", "storm")
 
 
-@pytest.fixture(autouse=True)
-def _subreaper() -> None:
-    become_subreaper()
-
-
-@pytest.fixture
-def folder(hostile: Path) -> Path:
-    return hostile / "domain"
+pytestmark = pytest.mark.usefixtures("subreaper")
 
 
 @pytest.mark.parametrize("kind", STUBBORN)

@@ -6,7 +6,7 @@ import pytest
 
 from ralph.core.brief import BriefInput, Options, facts, new_guidance, render_brief
 from ralph.core.text import tokens
-from ralph.model import CrashKind, Draft, Outcome
+from ralph.model import CrashKind, Draft, Outcome, Superseded
 from ralph.ports import Guidance
 from tests.core.states import GUIDANCE, Story, night, overnight
 
@@ -162,7 +162,7 @@ def test_learnings_shown_are_the_recent_and_the_proven_and_the_rest_is_counted()
     assert proven in shown
     assert weak[-1] in shown
     assert weak[0] not in shown
-    assert re.search(r"… \d+ older or less certain ones left out", shown)
+    assert re.search(r"… \d+ older, less certain or less relevant ones left out", shown)
     assert "  " not in shown
 
 
@@ -172,7 +172,9 @@ def test_learnings_that_a_later_proposal_supersedes_are_left_out() -> None:
     other = "- [other#3] x helps (evidence: #1)"
     e = story.state.experiments[5]
     assert e.proposal is not None
-    story.state.experiments[5] = replace(e, proposal=replace(e.proposal, supersedes=("#3", "#5")))
+    story.state.experiments[5] = replace(
+        e, proposal=replace(e.proposal, supersedes=(Superseded(learning="#3"), Superseded(learning="#5")))
+    )
     brief = brief_of(story, guidance=Guidance(program=PROGRAM, learnings=(wrong, right, other)))
     shown = quoted(section(brief, "What agents learnt, oldest first"))
     assert shown.splitlines() == [right, other]

@@ -71,13 +71,13 @@ def test_failures_of_a_kind_show_what_they_have_in_common() -> None:
 
 def test_a_clear_keep_counts_for_nothing_and_one_within_the_noise_as_one() -> None:
     s = Story().start().baseline(0.9980, 0.9981, 0.9979)
-    assert findings.expected_false_keeps(s.state) == 0.0
+    assert findings.false_keeps(s.state) == 0.0
     for n in range(30):
         s.discard(f"idea {plain('x' * n)}", 0.9990, 0.99901)
     s.keep("a clear gain", 0.9900)
-    assert findings.expected_false_keeps(s.state) < 0.001
+    assert findings.false_keeps(s.state) < 0.001
     s.keep("a gain of one standard error", 0.9893)
-    assert findings.expected_false_keeps(s.state) == pytest.approx(1.0, abs=0.01)
+    assert findings.false_keeps(s.state) == pytest.approx(1.0, abs=0.01)
 
 
 def test_the_bound_on_false_keeps_holds_when_nothing_is_ever_a_gain() -> None:
@@ -94,7 +94,7 @@ def test_the_bound_on_false_keeps_holds_when_nothing_is_ever_a_gain() -> None:
         verdict = Verdict.KEEP if delta / se < -2.326 else Verdict.DISCARD
         s.tell(Judged(id=id_, verdict=verdict, reason="", delta=delta, delta_se=se, against=0))
         s.tell(Settled(id=id_))
-    bound = findings.expected_false_keeps(s.state)
+    bound = findings.false_keeps(s.state)
     assert 10 < len(s.state.keeps) < 32
     assert bound == pytest.approx(len(s.state.keeps), rel=0.35)
 
@@ -102,7 +102,7 @@ def test_the_bound_on_false_keeps_holds_when_nothing_is_ever_a_gain() -> None:
 def test_a_keep_for_simplicity_claims_no_gain() -> None:
     s = Story().start().baseline(0.9980, 0.9981, 0.9979)
     s.keep("fewer lines, same score", 0.9980, lines_delta=-20)
-    assert findings.expected_false_keeps(s.state) == 0.0
+    assert findings.false_keeps(s.state) == 0.0
 
 
 def test_a_keep_of_unknown_noise_is_written_off() -> None:
@@ -111,14 +111,14 @@ def test_a_keep_of_unknown_noise_is_written_off() -> None:
     s.run(id_, 0.99)
     s.tell(Judged(id=id_, verdict=Verdict.KEEP, reason="lower", delta=-0.008, against=0))
     s.tell(Settled(id=id_))
-    assert findings.expected_false_keeps(s.state) == 1.0
+    assert findings.false_keeps(s.state) == 1.0
 
 
 def test_without_any_noise_a_keep_is_certain() -> None:
     s = Story().start()
     s.sigma = 0.0
     s.baseline(0.998, 0.998).keep("an idea", 0.997)
-    assert findings.expected_false_keeps(s.state) == 0.0
+    assert findings.false_keeps(s.state) == 0.0
 
 
 def test_constants_nobody_changed_are_named() -> None:

@@ -10,7 +10,7 @@ from ralph.core.brief import BriefInput, Options, facts, render_brief
 from ralph.core.learnings import HEADING, format_learnings, parse
 from ralph.core.text import tokens
 from ralph.events import AgentEnded, Briefed, Committed, Judged, Refused, RunEnded
-from ralph.model import AgentOutcome, CrashKind, Draft, Learning, Outcome, Verdict
+from ralph.model import AgentOutcome, CrashKind, Draft, Learning, Outcome, Superseded, Verdict
 from ralph.ports import Guidance
 from tests.core.states import Story
 
@@ -50,7 +50,8 @@ def campaign(breaker: str) -> Story:
     story.tell(
         Committed(
             id=id_, commit="c" * 40, hypothesis=text("hypothesis"), expected=text("expected"),
-            learnings=(Learning(text=text("learning"), evidence=(0,)),), supersedes=(text("superseded"),),
+            learnings=(Learning(text=text("learning"), evidence=(0,)),),
+            supersedes=(Superseded(learning=text("superseded"), because=text("because")),),
             constants={text("constant"): text("constant")},
         )
     )  # fmt: skip

@@ -128,6 +128,12 @@ def test_a_line_in_the_humans_wording_is_not_missing_and_a_deleted_one_is() -> N
     assert missing("", [a, b]) == (a, b)
 
 
+def test_a_line_of_another_project_with_the_same_tag_stands_for_none_of_ours() -> None:
+    ours, theirs = "- [c#1] warm-up hurts (evidence: #0)", "- [c#1] deeper is better (evidence: #1)"
+    assert missing(theirs, [ours]) == (ours,)
+    assert missing(f"{theirs}\n- [c#1] warm-up hurts, but only on a CPU", [ours]) == ()
+
+
 def test_guidance_given_by_a_command_goes_under_its_own_heading_once() -> None:
     text = f"{NEW_PAGE}{LINE}\n"
     text += learnings.guidance_appendix(text, "try\nshorter windows")

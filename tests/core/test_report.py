@@ -12,7 +12,7 @@ from markdown_it import MarkdownIt
 from markdown_it.token import Token
 
 from ralph.core.fold import State
-from ralph.core.report import Live, one_line, render_progress
+from ralph.core.report import Live, render_progress
 from ralph.errors import ExitStatus
 from ralph.model import CrashKind, Direction, Outcome, Verdict
 from tests.core.states import HERE, Story, night, overnight, small
@@ -124,7 +124,6 @@ def test_every_section_of_a_night_is_there() -> None:
 def test_the_first_line_says_what_is_going_on(story: Story, live: Live, start: str) -> None:
     page = render_progress(story.state, story.morning, live)
     assert page.splitlines()[0].startswith(start)
-    assert one_line(story.state, story.morning, live) in page.splitlines()[0].replace("**", "").replace("`", "")
 
 
 def test_a_run_of_the_incumbent_for_a_candidate_is_called_that() -> None:

@@ -7,7 +7,7 @@ import pytest
 
 from ralph.events import Judged, RunEnded, Scored
 from ralph.model import CrashKind, Outcome, Verdict
-from tests.arenas import ToyArena, edit, toy_arena
+from tests.arenas import Steps, ToyArena, edit, relieved, toy_arena
 from tests.conftest import git
 
 Left = Callable[[], list[int]]
@@ -88,7 +88,7 @@ print(json.dumps({"score": abs(artifact["width"] - 20), "metrics": {"width": art
 """
 
 
-def gated(root: Path, steps: list[dict[str, object]]) -> ToyArena:
+def gated(root: Path, steps: Steps) -> ToyArena:
     arena = toy_arena(root, steps, train=TRAIN, toml=TOML)
     (root / "prepare.py").write_text(PREPARE)
     (root / "score.py").write_text(SCORE)
@@ -118,39 +118,60 @@ def test_a_gated_run_is_clocked_by_the_supervisor_and_scored_by_another_process(
     assert marked() == []
 
 
-@pytest.mark.parametrize(
-    ("change", "verdict", "crash", "words"),
-    [
-        (("TRAIN_S = 0.3", "TRAIN_S = 30"), Verdict.CRASH, CrashKind.DEADLINE, "still training"),
-        (
-            ('gun.send(json.dumps({"ready"', 'gun.send(json.dumps({"raedy"'),
-            Verdict.CRASH,
-            CrashKind.DEADLINE,
-            "not ready",
-        ),
-        (
-            ('gun.send(json.dumps({"stopped"', 'str(json.dumps({"stopped"'),
-            Verdict.CRASH,
-            CrashKind.EXCEPTION,
-            "never said",
-        ),
-        (("WIDTH = 8", "WIDTH = 80"), Verdict.INVALID, None, "not too wide"),
-        (('"width": WIDTH', '"width": 1e9'), Verdict.INVALID, None, "not too wide"),
-        (('"width": WIDTH', '"width": -500'), Verdict.CRASH, CrashKind.NO_SCORE, "outside the arena's bounds"),
-    ],
-)
-def test_a_run_that_breaks_the_rules_of_the_gun_or_the_score_gets_no_keep(
-    tmp_path: Path, change: tuple[str, str], verdict: Verdict, crash: CrashKind | None, words: str, marked: Left
-) -> None:
-    step: dict[str, object] = {"write": {"train.py": TRAIN.replace(*change)}}
-    arena = gated(tmp_path / "arena", [step])
-    (tmp_path / "arena" / "arena.toml").write_text(TOML.replace("setup_s = 10", "setup_s = 2"))
-    git(tmp_path / "arena", "commit", "-qam", "less time")
+def test_a_run_that_leaves_nonsense_in_place_of_its_reports_harms_nobody(tmp_path: Path, marked: Left) -> None:
+    nonsense = TRAIN.replace("WIDTH = 8", "WIDTH = 9").replace(
+        '(out / "report.json").write_text(',
+        '(out / "report.json").write_text("[" * 60_000)\n'
+        'gun.send(b"[" * 60_000)\n'
+        '(out / "progress.jsonl").unlink(); os.mkfifo(out / "progress.jsonl")\n'
+        "str(",
+    )
+    arena = gated(tmp_path / "arena", [{"write": {"train.py": nonsense}}])
     done = arena.loop(1)
     assert done.status == 0, done
-    found = judged(arena)[1]
-    assert (found.verdict, found.crash) == (verdict, crash), found
-    assert words in found.reason
+    assert judged(arena)[1].verdict is Verdict.KEEP
+    run = next(e for e in arena.events() if isinstance(e, RunEnded) and e.id == 1)
+    assert "tokens" not in run.record
+    assert run.peak_bytes > 4096, "measured, since the run said nothing"
+    assert marked() == []
+
+
+BREACHES: dict[str, tuple[tuple[str, str], Verdict, CrashKind | None, str]] = {
+    "trains on": (("TRAIN_S = 0.3", "TRAIN_S = 30"), Verdict.CRASH, CrashKind.DEADLINE, "still training"),
+    "is never ready": (
+        ('gun.send(json.dumps({"ready"', 'gun.send(json.dumps({"raedy"'),
+        Verdict.CRASH,
+        CrashKind.DEADLINE,
+        "not ready",
+    ),
+    "never says that it stopped": (
+        ('gun.send(json.dumps({"stopped"', 'str(json.dumps({"stopped"'),
+        Verdict.CRASH,
+        CrashKind.EXCEPTION,
+        "never said",
+    ),
+    "breaks a constraint": (("WIDTH = 8", "WIDTH = 80"), Verdict.INVALID, None, "not too wide"),
+    "breaks it by far": (('"width": WIDTH', '"width": 1e9'), Verdict.INVALID, None, "not too wide"),
+    "scores outside the bounds": (
+        ('"width": WIDTH', '"width": -500'),
+        Verdict.CRASH,
+        CrashKind.NO_SCORE,
+        "outside the arena's bounds",
+    ),
+}
+
+
+def test_a_run_that_breaks_the_rules_of_the_gun_or_the_score_gets_no_keep(tmp_path: Path, marked: Left) -> None:
+    script, numbers = relieved([{"write": {"train.py": TRAIN.replace(*change)}} for change, *_ in BREACHES.values()])
+    arena = gated(tmp_path / "arena", script)
+    (tmp_path / "arena" / "arena.toml").write_text(TOML.replace("setup_s = 10", "setup_s = 3"))
+    git(tmp_path / "arena", "commit", "-qam", "less time")
+    done = arena.loop(len(script))
+    assert done.status == 0, done
+    for number, (how, (_, verdict, crash, words)) in zip(numbers, BREACHES.items(), strict=True):
+        found = judged(arena)[number]
+        assert (found.verdict, found.crash) == (verdict, crash), (how, found)
+        assert words in found.reason, how
     assert marked() == []
 
 

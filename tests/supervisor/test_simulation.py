@@ -1,6 +1,8 @@
 """Whole campaigns in a laboratory with its own clock: nights that take seconds."""
 
+import math
 import random
+from dataclasses import replace
 
 import pytest
 
@@ -47,6 +49,14 @@ def test_an_overnight_campaign_leaves_a_page_and_a_brief_no_longer_than_a_short_
     # as long but for wider numbers: ids of four digits, spans of weeks
     assert len(long.papers.page) <= 1.15 * len(short.papers.page)
     assert longest_brief(long) <= 1.15 * longest_brief(short)
+
+
+@pytest.mark.parametrize(("every_s", "drawn"), [(60.0, True), (math.inf, False)])
+def test_the_picture_is_drawn_after_a_verdict_unless_it_is_never_to_be(every_s: float, drawn: bool) -> None:
+    made = bench(Lab(plan=plan))
+    made.world = replace(made.world, picture_every_s=every_s)
+    made.run(2)
+    assert bool(made.papers.data) is drawn
 
 
 def test_a_campaign_of_every_kind_of_idea_stays_within_its_limits() -> None:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ralph.model import Direction, Proposal
+from ralph.model import Direction, Proposal, Superseded
 
 
 class ContractError(Exception):
@@ -95,14 +95,22 @@ def read_facts(path: Path) -> Facts:
 
 def write_proposal(path: Path, proposal: Proposal) -> None:
     """Write proposal.json, making its folder."""
-    answer = {
+    answer: dict[str, Any] = {
         "hypothesis": proposal.hypothesis,
         "expected": proposal.expected,
         "learnings": [{"text": item.text, "evidence": list(item.evidence)} for item in proposal.learnings],
-        "supersedes": list(proposal.supersedes),
+        "supersedes": [_superseded(item) for item in proposal.supersedes],
     }
+    if proposal.replicates is not None:
+        answer["replicates"] = proposal.replicates
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps(answer, ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
+
+
+def _superseded(item: Superseded) -> str | dict[str, Any]:
+    if not (item.because or item.evidence):
+        return item.learning
+    return {"learning": item.learning, "because": item.because, "evidence": list(item.evidence)}
 
 
 def _text_or_nothing(name: str) -> str:

@@ -8,8 +8,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import assert_never
 
+from ralph.adapters.agents.presets.outfit import PRESETS, check, outfit
+from ralph.adapters.agents.presets.report import Report, log_end
 from ralph.adapters.agents.proposal import PROPOSAL, read_proposal
-from ralph.adapters.domains import REAP_S, Domains, Start, finished, log_of, read_log, shell
+from ralph.adapters.domains import REAP_S, Domains, Start, finished, home_of, log_of, read_log, shell
 from ralph.adapters.files import write_atomic
 from ralph.adapters.gateway.calls import Spent, read_calls, total
 from ralph.adapters.gateway.door import Door, Terms, open_door
@@ -44,6 +46,9 @@ class AgentLauncher:
     ) -> None:
         self._layout, self._repo, self._config, self._seed = layout, repo, config, seed
         self._domains, self._redact = domains, redact
+        for name in [name for name, share in config.agent.mix.items() if share] or [config.agent.use]:
+            if (entry := config.agent_entry(name)).preset:
+                check(name, entry, os.environ, Path.home())
 
     def remains(self, order: AgentOrder) -> AgentEnded | None:
         """How it ended while no supervisor looked; its worktree must still be there, since its edit lies in it."""
@@ -67,12 +72,14 @@ class AgentLauncher:
         write_atomic(facts, json.dumps(self._redact.within(order.facts)))
         write_atomic(brief, order.brief.read_bytes())
         given.touch()
+        recall = self._layout.recall
         entry = self._config.agent_entry(order.agent)
         env = {
             "RALPH_BRIEF": str(brief),
             "RALPH_PROPOSAL": str(cwd / PROPOSAL),
             "RALPH_FACTS": str(facts),
             "RALPH_HISTORY": str(given),
+            "RALPH_RECALL": str(recall),
             "RALPH_SEED": str(self._seed * 1_000_003 + order.id * 101 + order.attempt),
             "RALPH_TIMEOUT_S": f"{self._config.agent.timeout_s:g}",
         }
@@ -82,14 +89,14 @@ class AgentLauncher:
             cwd=cwd,
             env={**env, **_passed_through(entry)},
             writable=(tree,),
-            visible=(folder, given, *self._script(entry)),
+            visible=(folder, given, *([recall] if recall.exists() else []), *self._script(entry)),
             network=entry.kind == "command",
             stdin=brief,
             deadline_s=self._config.agent.timeout_s,
             grace_s=GRACE_S,
         )
         if not (entry.paid and entry.login == "key"):
-            return _AgentJob(self._domains.start(start), self, order)
+            return _AgentJob(self._domains.start(self._dressed(start, entry)), self, order)
         return self._start_behind(self._door(order, entry), start, entry, order)
 
     def _door(self, order: AgentOrder, entry: AgentEntry) -> Door:
@@ -107,14 +114,23 @@ class AgentLauncher:
         """Start an agent that reaches its provider through this door, and nothing else of the network."""
         ours = {} if entry.preset else {"RALPH_AGENT_KIND": entry.kind, "RALPH_API": entry.api}
         env = {**start.env, **ours, "RALPH_MODEL": entry.model, **door.env}
-        behind = replace(start, argv=(*door.prefix, *start.argv), env=env, network=False, pass_fds=door.pass_fds)
         try:
-            child = self._domains.start(behind)
+            dressed = self._dressed(replace(start, env=env, network=False, pass_fds=door.pass_fds), entry)
+            child = self._domains.start(replace(dressed, argv=(*door.prefix, *dressed.argv)))
         except BaseException:
             door.abort()
             raise
         door.started()
         return _AgentJob(child, self, order, door)
+
+    def _dressed(self, start: Start, entry: AgentEntry) -> Start:
+        """The start of a CLI that ralph knows; any other as it is."""
+        if not entry.preset:
+            return start
+        found = {path for glob in self._config.arena.editable for path in start.cwd.glob(glob) if path.is_file()}
+        files = sorted(str(path.relative_to(start.cwd)) for path in found)
+        worn = outfit(entry, start.env, home_of(start.folder).resolve(), files)
+        return replace(start, argv=worn.argv, env={**start.env, **worn.env}, home=worn.home)
 
     def proposal(self, order: AgentOrder) -> Proposal:
         """What it handed back."""
@@ -142,7 +158,9 @@ class AgentLauncher:
     def _result(self, order: AgentOrder, exit_: Exit) -> AgentEnded:
         self._redact_logs(order)
         spent = total(read_calls(self._layout.calls(order.id, order.attempt)))
-        outcome, reason = self._outcome(order, exit_, spent)
+        report = self._report(order)
+        outcome, reason = self._outcome(order, exit_, spent, report)
+        resume_at = spent.resume_at or (report.limit.resume_at if report.limit else None)
         return AgentEnded(
             id=order.id,
             attempt=order.attempt,
@@ -150,9 +168,9 @@ class AgentLauncher:
             reason=reason,
             seconds=round(exit_.seconds, 3),
             usd=round(spent.usd, 6),
-            tokens=spent.tokens,
-            calls=spent.calls,
-            resume_at=spent.resume_at if outcome is AgentOutcome.LIMITED else None,
+            tokens=spent.tokens or report.tokens,
+            calls=spent.calls or report.calls,
+            resume_at=resume_at if outcome is AgentOutcome.LIMITED else None,
         )
 
     def _redact_logs(self, order: AgentOrder) -> None:
@@ -161,33 +179,50 @@ class AgentLauncher:
         for path in (log_of(agent), log_of(gateway), self._layout.calls(order.id, order.attempt)):
             redact_file(path, self._redact)
 
+    def _report(self, order: AgentOrder) -> Report:
+        """What a CLI says of itself. Behind a gateway only its words count: figures and limits are the gateway's."""
+        entry = self._config.agent_entry(order.agent)
+        if not entry.preset:
+            return Report()
+        report = PRESETS[entry.preset].read(log_end(log_of(self._layout.agent(order.id, order.attempt))))
+        return replace(report, tokens=0, calls=0, limit=None) if entry.login == "key" else report
+
     def _gateway_failure(self, order: AgentOrder) -> str:
         """Why its gateway ended before it did; empty if it did not, or there was none."""
         folder = self._layout.gateway(order.id, order.attempt)
         exit_ = finished(folder)
         return "" if exit_ is None or exit_.status == 0 else last_error(read_log(folder))
 
-    def _outcome(self, order: AgentOrder, exit_: Exit, spent: Spent) -> tuple[AgentOutcome, str]:
-        """An agent is judged by what it left; calls, clock and exit status only explain why it left nothing."""
+    def _outcome(self, order: AgentOrder, exit_: Exit, spent: Spent, report: Report) -> tuple[AgentOutcome, str]:
+        """An agent is judged by what it left; all else only explains why it left nothing."""
         try:
             self.proposal(order)
         except RefusedError as error:
-            if spent.refused:
-                return AgentOutcome.BUDGET, f"{error}; {spent.refused}"
-            if spent.limited:
-                return AgentOutcome.LIMITED, f"{error}; its provider answered {spent.limit}"
-            if broken := self._gateway_failure(order):
-                return AgentOutcome.FAILED, f"{error}; its gateway ended: {broken}"
-            log = read_log(self._layout.agent(order.id, order.attempt))
-            if exit_.reason is ExitReason.DEADLINE:
-                return AgentOutcome.DEADLINE, f"{error}; its {self._config.agent.timeout_s:g} s were over"
-            if exit_.reason is not ExitReason.ENDED:
-                return AgentOutcome.FAILED, f"{error}; it was ended: {exit_.detail}"
-            if exit_.status != 0:
-                how = f"exit status {exit_.status}" if exit_.signal is None else f"signal {exit_.signal}"
-                return AgentOutcome.FAILED, f"{error}; {exit_.detail or f'{how}: {last_error(log)}'}"
-            return AgentOutcome.NOTHING, str(error)
+            outcome, why = self._why_nothing(order, exit_, spent, report)
+            return outcome, f"{error}; {why}" if why else str(error)
         return AgentOutcome.PROPOSED, ""
+
+    def _why_nothing(self, order: AgentOrder, exit_: Exit, spent: Spent, report: Report) -> tuple[AgentOutcome, str]:
+        """In the order of what it proves: calls on record, our clock, the CLI's own word, exit status, last words."""
+        if spent.refused:
+            return AgentOutcome.BUDGET, spent.refused
+        if spent.limited:
+            return AgentOutcome.LIMITED, f"its provider answered {spent.limit}"
+        if broken := self._gateway_failure(order):
+            return AgentOutcome.FAILED, f"its gateway ended: {broken}"
+        if exit_.reason is ExitReason.DEADLINE:
+            return AgentOutcome.DEADLINE, f"its {self._config.agent.timeout_s:g} s were over"
+        if exit_.reason is not ExitReason.ENDED:
+            return AgentOutcome.FAILED, f"it was ended: {exit_.detail}"
+        if report.limit is not None:
+            return AgentOutcome.LIMITED, report.limit.words
+        if report.error:
+            return AgentOutcome.FAILED, f"it says: {_short(report.error)}"
+        if exit_.status != 0:
+            how = f"exit status {exit_.status}" if exit_.signal is None else f"signal {exit_.signal}"
+            error = last_error(read_log(self._layout.agent(order.id, order.attempt)))
+            return AgentOutcome.FAILED, exit_.detail or f"{how}: {error}"
+        return AgentOutcome.NOTHING, f"its last words: {_short(report.message)}" if report.message else ""
 
 
 class _AgentJob:
@@ -221,6 +256,10 @@ class _AgentJob:
     def stop(self, reason: str) -> None:
         """Ask for its end."""
         self._child.kill(reason)
+
+
+def _short(words: str) -> str:
+    return " ".join(words.split())[:300]
 
 
 def _passed_through(entry: AgentEntry) -> Mapping[str, str]:

@@ -1,13 +1,13 @@
 """Reading `.ralph/proposal.json`, which comes from an agent and is believed in nothing but its form."""
 
-import os
-import stat
 from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from ralph.adapters.untrusted import UntrustedFileError, read_untrusted
+from ralph.core.untrusted_json import clean
 from ralph.errors import RefusedError
-from ralph.model import Learning, Proposal
+from ralph.model import Learning, Proposal, Superseded
 
 PROPOSAL = ".ralph/proposal.json"
 MOST_BYTES = 256 * 1024
@@ -21,13 +21,22 @@ class _Learning(BaseModel):
     evidence: list[int] = Field(default_factory=list, max_length=200)
 
 
+class _Superseded(BaseModel):
+    model_config = ConfigDict(extra="ignore")
+
+    learning: str | int
+    because: str = Field(default="", max_length=2_000)
+    evidence: list[int] = Field(default_factory=list, max_length=200)
+
+
 class _Proposal(BaseModel):
     model_config = ConfigDict(extra="ignore")
 
     hypothesis: str = Field(min_length=1, max_length=4_000)
     expected: str | float | int | None = None
     learnings: list[_Learning] = Field(default_factory=list, max_length=MOST_LEARNINGS)
-    supersedes: list[str | int] = Field(default_factory=list, max_length=200)
+    supersedes: list[str | int | _Superseded] = Field(default_factory=list, max_length=200)
+    replicates: int | None = Field(default=None, ge=0)
 
 
 def read_proposal(folder: Path) -> Proposal:
@@ -36,7 +45,12 @@ def read_proposal(folder: Path) -> Proposal:
     Raises:
         RefusedError: with a reason that tells the next agent what to do.
     """
-    data = _read_regular(folder / PROPOSAL)
+    try:
+        data = read_untrusted(folder, PROPOSAL, MOST_BYTES)
+    except FileNotFoundError:
+        raise RefusedError(f"the agent wrote no {PROPOSAL}") from None
+    except UntrustedFileError as error:
+        raise RefusedError(f"{PROPOSAL} {error}") from None
     try:
         raw = _Proposal.model_validate_json(data)
     except ValidationError as error:
@@ -47,32 +61,20 @@ def read_proposal(folder: Path) -> Proposal:
         hypothesis=_one_line(raw.hypothesis),
         expected=_one_line(str(raw.expected)) if raw.expected is not None else "",
         learnings=tuple(Learning(text=_one_line(item.text), evidence=tuple(item.evidence)) for item in raw.learnings),
-        supersedes=tuple(_one_line(str(item)) for item in raw.supersedes),
+        supersedes=tuple(_read_superseded(item) for item in raw.supersedes),
+        replicates=raw.replicates,
     )
 
 
-def _read_regular(path: Path) -> bytes:
-    """Bytes of a regular file of a sane size: no symlink, FIFO or device, which could hang or mislead us."""
-    try:
-        if path.parent.is_symlink():
-            raise RefusedError(f"{PROPOSAL} must not be behind a symlink")
-        fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
-    except FileNotFoundError:
-        raise RefusedError(f"the agent wrote no {PROPOSAL}") from None
-    except OSError as error:
-        raise RefusedError(f"{PROPOSAL} cannot be read: {error.strerror}") from None
-    try:
-        info = os.fstat(fd)
-        if not stat.S_ISREG(info.st_mode):
-            raise RefusedError(f"{PROPOSAL} is not a regular file")
-        if info.st_size > MOST_BYTES:
-            raise RefusedError(f"{PROPOSAL} is {info.st_size:,} bytes long; at most {MOST_BYTES:,} are read")
-        return os.read(fd, MOST_BYTES)
-    finally:
-        os.close(fd)
+def _read_superseded(item: str | int | _Superseded) -> Superseded:
+    if not isinstance(item, _Superseded):
+        return Superseded(learning=_one_line(str(item)))
+    return Superseded(
+        learning=_one_line(str(item.learning)), because=_one_line(item.because), evidence=tuple(item.evidence)
+    )
 
 
 def _one_line(text: str) -> str:
     """Control characters and line breaks become blanks; surrogates that no file could hold are replaced."""
-    printable = "".join(c if c.isprintable() else " " for c in text.encode("utf-8", "replace").decode())
+    printable = "".join(c if c.isprintable() else " " for c in clean(text))
     return " ".join(printable.split())

@@ -30,7 +30,7 @@ class Wording:
     def difference(self, loss: float) -> str:
         """A signed difference of the metric."""
         rounded = round(self._sign * loss, self._digits)
-        return f"{rounded + 0.0:+.{self._digits}f}" if rounded else "0"
+        return f"{rounded + 0.0:+.{self._digits}f}".replace("-", "−") if rounded else "0"
 
     def range(self, low: float, high: float) -> str:
         """From the better end to the worse one."""

@@ -20,12 +20,12 @@ USUAL_BASES = {
 
 
 def provider_of(entry: AgentEntry) -> Provider:
-    """Whose API an entry speaks; a preset that speaks several goes by the name of its key's variable."""
+    """Whose API an entry speaks; a preset that speaks several goes by its model's prefix or its key's variable."""
     if entry.kind == "anthropic" or entry.preset == "claude":
         return Provider.ANTHROPIC
     if entry.preset == "gemini":
         return Provider.GEMINI
-    if entry.preset and entry.key.startswith("ANTHROPIC"):
+    if entry.preset and (entry.key.startswith("ANTHROPIC") or entry.model.startswith("anthropic/")):
         return Provider.ANTHROPIC
     return Provider.OPENAI
 

@@ -22,13 +22,18 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
-    """What one experiment's agent proposes. `effect` is added to the base's true score; `refuse` breaks a rule."""
+    """What one experiment's agent proposes. `effect` is added to the base's true score; `refuse` breaks a rule.
+
+    Without a `meaning` it is an idea that nobody has had.
+    """
 
     effect: float = 0.0
     hypothesis: str = "a scripted change"
     learnings: tuple[Learning, ...] = ()
     lines_delta: int = 0
     constants: Mapping[str, JsonValue] = field(default_factory=dict)
+    meaning: str = ""
+    replicates: int | None = None
     agent: AgentOutcome = AgentOutcome.PROPOSED
     refuse: str = ""
     crash: CrashKind | None = None
@@ -151,7 +156,7 @@ class LabAgents:
     def proposal(self, order: AgentOrder) -> Proposal:
         """The plan's words."""
         plan = self._lab.plan(order.id)
-        return Proposal(hypothesis=plan.hypothesis, learnings=plan.learnings)
+        return Proposal(hypothesis=plan.hypothesis, learnings=plan.learnings, replicates=plan.replicates)
 
 
 class LabRunner:
@@ -241,17 +246,17 @@ class LabRepo:
             raise RefusedError(plan.refuse)
         added, removed = max(0, plan.lines_delta), max(0, -plan.lines_delta)
         return Change(
-            tree=name, files=("train.py",), lines_added=added, lines_removed=removed, constants=plan.constants
+            tree=name,
+            files=("train.py",),
+            lines_added=added,
+            lines_removed=removed,
+            constants=plan.constants,
+            meaning=plan.meaning,
         )
 
     def draft(self, name: str, base: str) -> str:
         """A diff in name only."""
         return f"diff {base} {name}"
-
-    def twin(self, campaign: str, tree: str, but: int) -> int | None:
-        """Every plan is an idea of its own."""
-        del campaign, tree, but
-        return None
 
     def pin(self, ref: str, commit: str) -> None:
         """Remember a ref."""

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from ralph.core.learnings import NEW_PAGE, appendix, format_learnings, parse
-from ralph.model import Learning
+from ralph.model import Document, Learning
 from ralph.ports import Guidance
 
 
@@ -18,6 +18,7 @@ class ScriptedPapers:
         self.lines: dict[int, str] = {}
         self.page, self.data = "", {}  # type: str, Mapping[str, object]
         self.logged: list[str] = []
+        self.remembered: dict[int, Document] = {}
         self.kept: dict[int, bool] = {}
 
     def guidance(self) -> Guidance:
@@ -25,9 +26,9 @@ class ScriptedPapers:
         page = parse(self.learnings)
         return Guidance(program=self.program, lines=page.human, learnings=tuple(each.line for each in page.learnings))
 
-    def learn(self, campaign: str, id: int, learnings: Sequence[Learning]) -> None:  # noqa: A002 - the ledger's word
+    def learn(self, campaign: str, id: int, learnings: Sequence[Learning], marks: Sequence[str] = ()) -> None:  # noqa: A002
         """Append these unless they are there."""
-        self.learnings += appendix(self.learnings, format_learnings(campaign, id, learnings))
+        self.learnings += appendix(self.learnings, (*format_learnings(campaign, id, learnings), *marks))
 
     def brief(self, id: int, attempt: int, text: str) -> Path:  # noqa: A002
         """Remember the brief; the path is only a name."""
@@ -38,6 +39,10 @@ class ScriptedPapers:
         """Remember the verdict, the first time."""
         self.rows.setdefault(id, row)
         self.lines.setdefault(id, line)
+
+    def remember(self, document: Document) -> None:
+        """Remember."""
+        self.remembered[document.id] = document
 
     def progress(self, text: str) -> None:
         """Remember the newest page."""

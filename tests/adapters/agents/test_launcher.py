@@ -132,7 +132,8 @@ def test_what_an_agent_spends_is_on_its_end_and_its_key_is_a_dummy(desk: Desk) -
     names = ("RALPH_AGENT_KIND", "RALPH_MODEL", "RALPH_API")
     assert [found[name] for name in names] == ["anthropic", "claude-haiku-4-5", "responses"]
     assert found["RALPH_GATEWAY"].startswith("http://127.0.0.1:")
-    assert found["RALPH_GATEWAY_KEY"].startswith("ralph-dummy-")
+    assert found["RALPH_GATEWAY_KEY"] == "[redacted: value of RALPH_GATEWAY_KEY]", "even a dummy stays out of the logs"
+    assert REAL_KEY not in desk.log
     kept = [path for path in desk.layout.state.rglob("*") if path.is_file() and ".git" not in path.parts]
     assert not [path for path in kept if REAL_KEY.encode() in path.read_bytes()]
     assert REAL_KEY not in str(found)
@@ -214,7 +215,13 @@ def test_an_agent_that_calls_nobody_gets_no_gateway(desk: Desk) -> None:
     assert not desk.layout.calls(1, 1).parent.exists()
 
 
-def test_a_subscription_needs_no_gateway_and_keeps_its_network(desk: Desk) -> None:
+def test_a_subscription_needs_no_gateway_and_keeps_its_network(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    login = tmp_path / "home" / ".claude" / ".credentials.json"
+    login.parent.mkdir(parents=True)
+    login.write_text("{}")
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
     launcher = desk.launcher("", "", kind="command", preset="claude", command="true", login="subscription", model="")
     launcher.words = ()
     desk.run(launcher)

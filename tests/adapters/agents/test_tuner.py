@@ -236,14 +236,14 @@ def test_changes_of_code_by_other_agents_do_not_confuse_it() -> None:
 def test_the_hypothesis_names_change_reason_and_expectation() -> None:
     first, _ = propose(facts(), {"train.py": SOURCE}, [baseline()], 1)
     assert "MATRIX_LR 0.02 → 0.0" in first.hypothesis
-    assert "because it was never moved; expect -0.0" in first.hypothesis
-    assert first.expected.startswith(("+0.0", "-0.0", "0 ±"))
+    assert "because it was never moved; expect −0.0" in first.hypothesis
+    assert first.expected.startswith(("+0.0", "−0.0", "0 ±"))
     source = "MATRIX_LR = 0.02\n"
     lines = [baseline(source), verdict(1, {"MATRIX_LR": 0.01}, 1.63)]
     second, _ = propose(facts(), {"train.py": source}, lines, 1)
     assert second.hypothesis.startswith("raise MATRIX_LR 0.02 → ")
     assert "because #1 (0.01) was worse by 0.0300 and nothing above was tried; expect " in second.hypothesis
-    assert second.expected.startswith("-")
+    assert second.expected.startswith("−")
 
 
 def learnt(lines: list[str], brief: str = "") -> dict[str, tuple[int, ...]]:
@@ -275,7 +275,7 @@ def test_it_learns_where_runs_fail() -> None:
 
 def test_it_learns_what_does_not_matter() -> None:
     lines = [baseline(), verdict(1, {"BATCH": 2**12}, 1.601), verdict(2, {"BATCH": 2**14}, 1.599)]
-    text = "BATCH between 4096 and 16384 changes nothing beyond noise: #1 4096 +0.0010, #2 16384 -0.0010"
+    text = "BATCH between 4096 and 16384 changes nothing beyond noise: #1 4096 +0.0010, #2 16384 −0.0010"
     assert learnt(lines) == {text: (1, 2)}
 
 
@@ -311,17 +311,3 @@ def test_outside_of_a_loop_it_says_how_it_is_started() -> None:
     done = subprocess.run(command, env=env, capture_output=True, text=True, timeout=90, check=False)
     assert done.returncode == 1
     assert "started by ralph" in done.stderr
-
-
-def test_a_campaign_of_thousands_costs_no_more_than_one_of_hundreds() -> None:
-    rng = random.Random(1)
-    lines = [baseline()]
-    for number in range(1, 3000):
-        rate, beta = round(0.02 * 2 ** rng.uniform(-2, 2), 6), round(1 - 0.05 * 2 ** rng.uniform(-2, 2), 6)
-        values = {"train.py:MATRIX_LR": rate, "train.py:BETAS[1]": beta}
-        lines.append(verdict(number, {"MATRIX_LR": rate, "BETAS[1]": beta}, bowl(values)))
-    began = os.times()
-    _, edited = propose(facts(), {"train.py": SOURCE}, lines, 1)
-    ended = os.times()
-    assert changed(edited)
-    assert ended.user + ended.system - began.user - began.system < 8.0

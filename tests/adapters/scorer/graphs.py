@@ -1,9 +1,11 @@
-"""Models to score: an honest one, and those that cheat or fail. `save` exports one as train.py would."""
+"""Models to score: an honest one, and those that cheat or fail. `save` exports as train.py would, `answer` scores."""
 
 import json
+import tempfile
 import zipfile
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +14,8 @@ import torch
 import torch.export
 from torch import Tensor, nn
 from torch.nn import functional
+
+from ralph.adapters.scorer import language_model
 
 VOCAB, LENGTH, BATCH = 32, 16, 4
 BYTES_OF_TOKEN = [0, *(1 + index % 3 for index in range(1, VOCAB))]
@@ -125,3 +129,39 @@ def edit_graph(path: Path, edit: Callable[[dict[str, Any]], None]) -> None:
         return {name: json.dumps(program).encode()}
 
     rewrite(path, change)
+
+
+def wraps_in_autocast(tokens: Tensor, logits: Tensor) -> Tensor:
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        return logits @ torch.eye(VOCAB)
+
+
+@cache
+def honest_artifact() -> bytes:
+    """The honest model's archive; exporting takes a second, and most tests start from it."""
+    with tempfile.TemporaryDirectory() as folder:
+        save(Honest(), Path(folder, "model.pt2"))
+        return Path(folder, "model.pt2").read_bytes()
+
+
+def save_honest(bench: Bench) -> None:
+    """Put the honest model's archive in place."""
+    bench.artifact.write_bytes(honest_artifact())
+
+
+def answer(bench: Bench, seed: int = 1) -> dict[str, Any]:
+    """Score bench.artifact through the command line's entry; the answer that was written."""
+    out = bench.folder / "score.json"
+    words = ["--artifact", bench.artifact, "--data", bench.data, "--device", "cpu", "--out", out, "--seed", seed]
+    assert language_model.main([str(word) for word in words]) == 0
+    written: dict[str, Any] = json.loads(out.read_text())
+    return written
+
+
+def refusal(bench: Bench, seed: int = 1) -> tuple[str, str]:
+    """Verdict and kind of an artifact that must not get a score."""
+    given = answer(bench, seed)
+    assert given["ok"] is False, given
+    assert "score" not in given
+    assert given["reason"]
+    return given["verdict"], given["kind"]

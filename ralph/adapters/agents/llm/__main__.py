@@ -5,6 +5,7 @@ that holds the provider's key, RALPH_GATEWAY, with RALPH_GATEWAY_KEY, a key of n
 line: `ending`.
 """
 
+import os
 import signal
 import sys
 import time
@@ -83,19 +84,22 @@ class _Attempt:
         from ralph.adapters.agents.llm.conversation import Conversation
         from ralph.adapters.agents.llm.folder import Folder
         from ralph.adapters.agents.llm.prompt import SYSTEM, split_brief
-        from ralph.adapters.agents.llm.remembered import search
+        from ralph.adapters.agents.llm.remembered import remembered
         from ralph.adapters.agents.llm.research import Research
         from ralph.adapters.agents.llm.sides import open_side
         from ralph.adapters.agents.llm.tools import Desk
         from ralph.adapters.agents.llm.waiting import Patience
 
         given = self._given
+        index = Path(named) if (named := os.environ.get("RALPH_RECALL")) else None
         folder = Folder(root=Path.cwd(), editable=given.facts.editable)
         folder.remember()
         stable, news = split_brief(given.brief or "There is no brief. Look at the files in your folder.")
         return Research(
             side=open_side(self._settings, max(0.1, min(SILENCE_S, self._remaining_s()))),
-            desk=Desk(folder=folder, proposal=given.proposal, recall=lambda words: search(words, given.history)),
+            desk=Desk(
+                folder=folder, proposal=given.proposal, recall=lambda words: remembered(words, index, given.history)
+            ),
             conversation=Conversation(system=SYSTEM, stable=stable, news=news),
             patience=Patience(remaining_s=self._remaining_s),
             timeout_s=self._settings.timeout_s,

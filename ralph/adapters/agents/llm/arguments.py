@@ -67,6 +67,22 @@ class Lesson(_Arguments):
     evidence: list[Id] = Field(default_factory=list, description="ids of the experiments that show it")
 
 
+class Wrong(_Arguments):
+    """An earlier learning that is wrong by now."""
+
+    learning: str | int = Field(description="as #id or by its text")
+    because: str = Field(default="", max_length=2_000)
+    evidence: list[Id] = Field(default_factory=list, description="ids of the experiments that show it")
+
+
+def _wrong(value: object) -> object:
+    """The bare name of a learning will do."""
+    parsed = _parsed(value)
+    if not isinstance(parsed, list):
+        return parsed
+    return [{"learning": item} if isinstance(item, str | int) else item for item in parsed]
+
+
 class Submit(_Arguments):
     """Hand your change in and end. Call it once, when your edit is complete."""
 
@@ -75,8 +91,9 @@ class Submit(_Arguments):
     learnings: Annotated[list[Lesson], BeforeValidator(_parsed)] = Field(
         default_factory=list, max_length=20, description="what earlier verdicts show, with their ids"
     )
-    supersedes: Annotated[list[str | int], BeforeValidator(_parsed)] = Field(
-        default_factory=list, max_length=200, description="learnings that are wrong by now, as #id or by their text"
+    supersedes: Annotated[list[Wrong], BeforeValidator(_wrong)] = Field(default_factory=list, max_length=200)
+    replicates: Id | None = Field(
+        default=None, ge=0, description="only to run an old experiment once more on purpose: its id"
     )
 
 

@@ -1,14 +1,33 @@
-"""Searching the history by words: what `recall` falls back to where there is no database."""
+"""What was tried near an idea: from the index that RALPH_RECALL names, or else from the lines of the history."""
 
 import json
 import re
+import sys
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+from ralph.adapters.asking import ask
+from ralph.adapters.recall import RecallError
+from ralph.core.recall import told
+
 MOST = 12  # experiments in one answer
 WORDS = 240  # characters of one hypothesis or reason
 _WORD = re.compile(r"\w+")
+
+
+def remembered(words: str, index: Path | None, history: Path) -> str:
+    """What the index says, or the history where there is no index to be read; empty for nothing."""
+    if index is None:
+        return search(words, history)
+    try:
+        answers = ask(index, words, MOST)
+    except RecallError as error:
+        sys.stderr.write(f"{error}; searching the history instead\n")
+        return search(words, history)
+    if answers.warning:
+        sys.stderr.write(f"{answers.warning}\n")
+    return "\n".join(told(each, words) for each in answers.found)
 
 
 def search(words: str, history: Path) -> str:

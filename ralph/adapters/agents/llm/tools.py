@@ -16,7 +16,7 @@ from ralph.adapters.agents.llm.folder import Folder, ToolError
 from ralph.adapters.agents.proposal import read_proposal
 from ralph.core.text import fenced
 from ralph.errors import RefusedError
-from ralph.model import Learning, Proposal
+from ralph.model import Learning, Proposal, Superseded
 
 MOST_LINES = 400
 MOST_CHARS = 30_000  # of one result
@@ -104,13 +104,18 @@ class Desk:
         if broken:
             raise ToolError(f"not accepted, it does not parse: {'; '.join(broken)}. Mend it, then submit again")
         learnings = tuple(Learning(text=one.text, evidence=tuple(one.evidence)) for one in wish.learnings)
-        supersedes = tuple(str(item) for item in wish.supersedes)
-        write_proposal(
-            self.proposal,
-            Proposal(
-                hypothesis=wish.hypothesis, expected=str(wish.expected), learnings=learnings, supersedes=supersedes
-            ),
+        supersedes = tuple(
+            Superseded(learning=str(one.learning), because=one.because, evidence=tuple(one.evidence))
+            for one in wish.supersedes
         )
+        proposal = Proposal(
+            hypothesis=wish.hypothesis,
+            expected=str(wish.expected),
+            learnings=learnings,
+            supersedes=supersedes,
+            replicates=wish.replicates,
+        )
+        write_proposal(self.proposal, proposal)
         try:
             read_proposal(self.proposal.parent.parent)
         except RefusedError as error:

@@ -9,8 +9,10 @@ import pytest
 from ralph.adapters.agents.llm.arguments import specs
 from ralph.adapters.agents.llm.conversation import ToolCall, ToolResult
 from ralph.adapters.agents.llm.folder import Folder
-from ralph.adapters.agents.llm.remembered import search
+from ralph.adapters.agents.llm.remembered import remembered, search
 from ralph.adapters.agents.llm.tools import MOST_CHARS, Desk, syntax_error
+from ralph.adapters.recall import RecallIndex
+from tests.adapters.test_recall import doc, source_of
 
 
 @pytest.fixture
@@ -80,12 +82,37 @@ def test_submit_says_which_argument_is_wrong(desk: Desk) -> None:
     assert json.loads(desk.proposal.read_text())["learnings"] == [{"text": "t", "evidence": [1]}]
 
 
+def test_submit_takes_reasons_for_what_is_wrong_by_now_and_the_number_of_a_repeat(desk: Desk) -> None:
+    ask(desk, "write", path="notes.txt", text="a note\n")
+    wrong = [3, "#2", {"learning": "#5", "because": "it helps by now", "evidence": ["#8", 9]}]
+    assert not ask(desk, "submit", hypothesis="h", supersedes=wrong, replicates="#7").error
+    told = json.loads(desk.proposal.read_text())
+    assert told["supersedes"] == ["3", "#2", {"learning": "#5", "because": "it helps by now", "evidence": [8, 9]}]
+    assert told["replicates"] == 7
+
+
 def test_the_tools_are_told_without_noise_and_always_alike() -> None:
     told = specs()
     assert [spec.name for spec in told] == ["look", "replace", "write", "recall", "submit"]
     assert told == specs()
     assert '"title"' not in json.dumps([spec.schema for spec in told])
     assert told[1].schema["required"] == ["path", "old", "new"]
+
+
+def test_recall_asks_the_index_and_without_one_the_history(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    index, history = tmp_path / "recall.db", tmp_path / "history.jsonl"
+    RecallIndex(index, campaign="c", source=source_of(doc(3, "a longer warm-up"), doc(4, "depth"))).catch_up()
+    history.write_text(
+        json.dumps({"id": 9, "verdict": "discard", "hypothesis": "warm-up again", "reason": "no"}) + "\n"
+    )
+    assert remembered("warm-up", index, history).startswith("#3 ")
+    assert "> hypothesis: a longer warm-up" in remembered("warm-up", index, history)
+    assert remembered("momentum", index, history) == ""
+    assert remembered("warm-up", None, history).startswith("#9 ")
+    assert capsys.readouterr().err == ""
+    index.write_text("no index")
+    assert remembered("warm-up", index, history).startswith("#9 ")
+    assert "searching the history instead" in capsys.readouterr().err
 
 
 def test_recall_finds_what_shares_words_the_best_match_first(tmp_path: Path) -> None:

@@ -1,0 +1,65 @@
+"""Which learnings are worth their room in a brief: the recent, the proven, and those about what is being worked on."""
+
+import math
+import re
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+
+from ralph.core.constants import constants_of
+from ralph.core.findings import near_misses, recent
+from ralph.core.fold import State
+from ralph.core.learnings import LearntLine
+
+LAST = 12  # experiments whose hypotheses tell what is being worked on
+
+_WORD = re.compile(r"[^\W\d]\w+")
+
+
+def by_worth(valid: Sequence[LearntLine], context: Mapping[str, float]) -> list[LearntLine]:
+    """In turn the most recent, the one with the most evidence, and the most relevant: those that fit are taken."""
+    newest = list(reversed(valid))
+    proven = sorted(newest, key=lambda one: -len(one.learning.evidence))
+    score = relevance([one.learning.text for one in newest], context)
+    relevant = [newest[n] for n in sorted(range(len(newest)), key=lambda n: -score[n])]
+    return list(dict.fromkeys(one for place in zip(newest, proven, relevant, strict=True) for one in place))
+
+
+def context_of(state: State, files: Mapping[str, str]) -> dict[str, float]:
+    """Words that matter now, with their weights: constants that are there to be changed, and recent hypotheses.
+
+    A constant that no experiment has changed yet says little; one that is no longer in the files says nothing.
+    """
+    weights = Counter[str]()
+    for name in constants_of(files):
+        for word in words(name.rpartition(":")[2]):
+            weights[word] += 2 if name in state.touched else 1
+    said = [e.hypothesis for e in (*recent(state, LAST), *near_misses(state))]
+    told = Counter(word for text in said for word in words(text))
+    return {word: min(weights[word], 2) + min(told[word], 4) / 2 for word in (*weights, *told)}
+
+
+def relevance(texts: Sequence[str], context: Mapping[str, float]) -> list[float]:
+    """How much each text speaks of the context; what all texts say distinguishes none, and length is no merit."""
+    found = [words(text) for text in texts]
+    spread = Counter(word for each in found for word in each)
+    return [
+        sum(context.get(word, 0.0) * math.log(1 + len(texts) / spread[word]) for word in each)
+        / math.sqrt(1 + len(each))
+        for each in found
+    ]
+
+
+def words(text: str) -> frozenset[str]:
+    """The words of a text in small letters; `MATRIX_LR` counts as itself, as `matrix` and as `lr`.
+
+    >>> sorted(words("MATRIX_LR at 0.05 hurts"))
+    ['at', 'hurts', 'lr', 'matrix', 'matrix_lr']
+    """
+    return frozenset(_parts(_WORD.findall(text.lower())))
+
+
+def _parts(found: Iterable[str]) -> Iterable[str]:
+    for word in found:
+        yield word
+        if "_" in word:
+            yield from (part for part in word.split("_") if len(part) > 1)
