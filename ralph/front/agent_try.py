@@ -5,7 +5,9 @@ Everything of its own lies in a scratch folder below state/try, which is gone at
 kill -9 the next try takes it away. What the agent spends is spent, though, and is in no budget's sum.
 """
 
+import contextlib
 import os
+import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
@@ -17,7 +19,7 @@ import click
 from ralph.adapters.agents.launcher import AgentLauncher
 from ralph.adapters.clock import SystemClock
 from ralph.adapters.control import SystemControl
-from ralph.adapters.domains import REAP_S, Domains
+from ralph.adapters.domains import REAP_S
 from ralph.adapters.files import remove_tree
 from ralph.adapters.gateway.upstream import require_keys
 from ralph.adapters.git import GitRepo
@@ -25,6 +27,7 @@ from ralph.adapters.lock import FolderLock, holder
 from ralph.adapters.machine import resolve_device
 from ralph.adapters.papers import FilePapers
 from ralph.adapters.process import become_subreaper, reap_leftovers
+from ralph.adapters.recall import RecallIndex
 from ralph.adapters.redaction import redactor_of
 from ralph.adapters.runner import LocalRunner
 from ralph.adapters.scoring import ArenaScorer
@@ -41,8 +44,9 @@ from ralph.core.wording import ids
 from ralph.errors import ConfigError, RefusedError
 from ralph.events import AgentEnded, Entry, Event
 from ralph.front import campaign
-from ralph.front.app import forget_git_variables, mix_of, options_of, sandbox_level, seed_of
+from ralph.front.app import domains_of, forget_git_variables, mix_of, options_of, seed_of
 from ralph.front.look import read_state
+from ralph.front.recalling import JudgedExperiments
 from ralph.front.render import lines_of, print_lines
 from ralph.layout import Layout
 from ralph.model import Experiment, Phase, Proposal
@@ -147,7 +151,9 @@ class _Try:
         self._papers = self._own_papers(layout, redact)
         seal = Seal(scratch.sealed(arena.record.hash))
         seal.make(arena.sealed)
-        domains = Domains(sandbox_level(config), visible=(layout.root, self._repo.top), hidden=(layout.state,))
+        domains = domains_of(layout, config, self._repo)
+        if self._state.judged:
+            self._own_recall(layout, opening.campaign)
         world = World(
             clock=self._clock,
             ledger=self._ledger,
@@ -235,6 +241,14 @@ class _Try:
         over = [e.id for e in state.experiments.values() if e.phase is Phase.DONE]
         papers.rebuild([history_row(state, id_) for id_ in over], [results_line(state, id_) for id_ in over])
         return papers
+
+    def _own_recall(self, layout: Layout, name: str) -> None:
+        """The index of what was tried, which the agent may ask; a copy that is torn is found out and built anew."""
+        with contextlib.suppress(FileNotFoundError):
+            shutil.copyfile(layout.recall, self._scratch.recall)
+        source = JudgedExperiments(lambda: self._state, self._repo)
+        command = self._config.recall.embed_command
+        RecallIndex(self._scratch.recall, campaign=name, source=source, embed_command=command).catch_up()
 
     def _end(self) -> None:
         """Whatever still lives of the agent is ended."""

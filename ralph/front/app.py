@@ -94,8 +94,7 @@ def _locked_loop(layout: Layout, wishes: Wishes) -> End:
     if state.campaign and (wishes.new or campaign.has_no_baseline(state)):
         campaign.archive(layout, state.campaign)
         state = State()
-    logins = login_files(os.environ, Path.home())
-    domains = Domains(sandbox_level(config), visible=(layout.root, repo.top), hidden=(layout.state, *logins))
+    domains = domains_of(layout, config, repo)
     data = prepare(layout, config, device, domains)
     arena = campaign.measure_arena(config=config, repo=repo, device=device, data=data, base=state.base or repo.head())
     if state.campaign:
@@ -183,6 +182,12 @@ def rules_of(config: Config, wishes: Wishes, now: datetime) -> Rules:
             device_hours=wish(wishes.device_hours, budget.device_hours),
         ),
     )
+
+
+def domains_of(layout: Layout, config: Config, repo: GitRepo) -> Domains:
+    """What all children may read, and what none of them finds: our state, and the logins in the user's home."""
+    logins = login_files(os.environ, Path.home())
+    return Domains(sandbox_level(config), visible=(layout.root, repo.top), hidden=(layout.state, *logins))
 
 
 def options_of(config: Config, device: str) -> Options:

@@ -9,6 +9,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from ralph.adapters.agents.presets.outfit import PRESETS
+from ralph.adapters.agents.presets.preset import Preset
 from ralph.adapters.gateway.orders import Provider
 from ralph.adapters.gateway.upstream import USUAL_KEYS
 from ralph.config import Config
@@ -24,24 +26,15 @@ class Usable:
     line: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Preset:
-    """A coding CLI. `keys` are variables that may hold its key; `login` are paths below HOME that its login leaves."""
-
-    name: str
-    keys: tuple[str, ...]
-    login: tuple[str, ...] = ()
-
-
 PROVIDERS = {"anthropic": USUAL_KEYS[Provider.ANTHROPIC], "openai": USUAL_KEYS[Provider.OPENAI]}
-PRESETS = (
-    _Preset(name="claude", keys=("ANTHROPIC_API_KEY",), login=(".claude/.credentials.json",)),
-    _Preset(name="codex", keys=("OPENAI_API_KEY",), login=(".codex/auth.json",)),
-    _Preset(name="gemini", keys=("GEMINI_API_KEY", "GOOGLE_API_KEY"), login=(".gemini/oauth_creds.json",)),
-    _Preset(name="opencode", keys=("OPENAI_API_KEY", "ANTHROPIC_API_KEY"), login=(".local/share/opencode/auth.json",)),
-    _Preset(name="aider", keys=("OPENAI_API_KEY", "ANTHROPIC_API_KEY")),
-    _Preset(name="pi", keys=("OPENAI_API_KEY", "ANTHROPIC_API_KEY"), login=(".pi/agent/auth.json",)),
-)
+KEYS: Mapping[str, tuple[str, ...]] = {  # of each preset, the usual one first
+    "claude": ("ANTHROPIC_API_KEY",),
+    "codex": ("OPENAI_API_KEY",),
+    "gemini": ("GEMINI_API_KEY", "GOOGLE_API_KEY"),
+    "opencode": ("OPENAI_API_KEY", "ANTHROPIC_API_KEY"),
+    "aider": ("OPENAI_API_KEY", "ANTHROPIC_API_KEY"),
+    "pi": ("OPENAI_API_KEY", "ANTHROPIC_API_KEY"),
+}
 
 
 def usable_agents(config: Config | None, environ: Mapping[str, str]) -> Iterator[Usable]:
@@ -53,26 +46,34 @@ def usable_agents(config: Config | None, environ: Mapping[str, str]) -> Iterator
         found = f"{variable} is set; it is not spent unless you turn this on" if there else f"{variable} is not set"
         entry = f'[agents.{kind}] kind = "{kind}", model = "…"'
         yield Usable(name=kind, ready=there, found=found, line=_use(kind, entry, in_use))
-    for preset in PRESETS:
-        yield _preset(preset, environ, in_use)
+    for name in KEYS:
+        yield _preset(name, environ, in_use)
 
 
-def _preset(preset: _Preset, environ: Mapping[str, str], in_use: set[str]) -> Usable:
-    program = shutil.which(preset.name, path=environ.get("PATH", ""))
-    keys = [name for name in preset.keys if environ.get(name)]
-    home = environ.get("HOME", "")
-    login = next((f"~/{path}" for path in preset.login if home and Path(home, path).is_file()), "")
-    entry = f'[agents.{preset.name}] kind = "command", preset = "{preset.name}"'
+def _preset(name: str, environ: Mapping[str, str], in_use: set[str]) -> Usable:
+    preset, keys = PRESETS[name], [key for key in KEYS[name] if environ.get(key)]
+    program, login = shutil.which(preset.program, path=environ.get("PATH", "")), _login(preset, environ)
+    entry = f'[agents.{name}] kind = "command", preset = "{name}"' + (', model = "…"' if preset.needs_model else "")
     if program is None:
-        return Usable(name=preset.name, ready=False, found="not on PATH", line=_use(preset.name, entry, in_use))
-    if keys:
+        found = f"not on PATH; {preset.install}"
+    elif keys:
         found = f"found at {program}, with {keys[0]} set"
-        entry += "" if keys[0] == preset.keys[0] else f', key = "{keys[0]}"'
+        entry += "" if keys[0] == KEYS[name][0] else f', key = "{keys[0]}"'
     elif login:
         found, entry = f"found at {program}, with a login in {login}", f'{entry}, login = "subscription"'
     else:
-        found = f"found at {program}, but without {' or '.join(preset.keys)}{' or a login' if preset.login else ''}"
-    return Usable(name=preset.name, ready=bool(keys or login), found=found, line=_use(preset.name, entry, in_use))
+        found = f"found at {program}, but without {' or '.join(KEYS[name])}{' or a login' if preset.logins else ''}"
+    ready = program is not None and bool(keys or login)
+    return Usable(name=name, ready=ready, found=found, line=_use(name, entry, in_use))
+
+
+def _login(preset: Preset, environ: Mapping[str, str]) -> str:
+    """Where the user's own login was found; its content is not looked at."""
+    if preset.login_token and environ.get(preset.login_token):
+        return preset.login_token
+    home = environ.get("HOME", "")
+    first = preset.logins[0] if preset.logins else ""
+    return f"~/{first}" if home and first and Path(home, first).is_file() else ""
 
 
 def _use(name: str, entry: str, in_use: set[str]) -> str:

@@ -5,6 +5,7 @@ import json
 import os
 import signal
 import subprocess
+import sys
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime
@@ -14,6 +15,7 @@ import pytest
 
 from ralph.adapters.ledger import FileLedger
 from ralph.adapters.lock import holder
+from ralph.adapters.sandbox import SandboxLevel, reached
 from ralph.events import AgentEnded, Briefed
 from ralph.model import AgentOutcome
 from tests.arenas import TOML, ToyArena, edit, toy_arena
@@ -217,3 +219,29 @@ def test_a_try_without_the_providers_key_says_which_variable_is_missing(tmp_path
     done = toy_arena(tmp_path / "arena", [], toml=toml).ralph("agent", "try", "paid")
     assert done.status == 2
     assert "A_VARIABLE_THAT_IS_NOT_SET" in done.err
+
+
+def test_the_agent_of_a_try_can_ask_what_was_tried(tmp_path: Path) -> None:
+    asking = f'\n[agents.asking]\nkind = "command"\ncommand = "{sys.executable} -m ralph recall WIDTH"\n'
+    arena = toy_arena(tmp_path / "arena", [edit("WIDTH", 16)], toml=TOML + asking)
+    assert arena.loop(1).status == 0
+    done = arena.ralph("agent", "try", "asking", "--keep", "--json")
+    assert done.status == 1
+    log = Path(json.loads(done.out)["folder"]) / "agent-1" / "log.txt"
+    assert "WIDTH = 16, because it is the 1th idea" in log.read_text()
+
+
+def test_a_login_in_the_users_home_is_out_of_sight_in_a_try(tmp_path: Path) -> None:
+    if reached(SandboxLevel.BWRAP).level is not SandboxLevel.BWRAP:
+        pytest.skip("without bubblewrap nothing is out of sight")
+    home = tmp_path / "arena" / "home"  # within what agents may read
+    login = home / ".claude" / ".credentials.json"
+    login.parent.mkdir(parents=True)
+    login.write_text("a login")
+    looking = f'\n[agents.looking]\nkind = "command"\ncommand = "cat {login} {home}/other"\n'
+    (home / "other").write_text("can be read")
+    arena = toy_arena(tmp_path / "arena", [], toml=TOML + looking)
+    done = arena.ralph("agent", "try", "looking", "--keep", "--json", env={"HOME": str(home)})
+    log = (Path(json.loads(done.out)["folder"]) / "agent-1" / "log.txt").read_text()
+    assert "can be read" in log
+    assert "a login" not in log

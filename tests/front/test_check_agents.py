@@ -11,9 +11,10 @@ from pathlib import Path
 
 import pytest
 
+from ralph.adapters.agents.presets.outfit import PRESETS
 from ralph.adapters.gateway.upstream import key_name
 from ralph.config import Config, parse
-from ralph.front.check_agents import PRESETS, Usable, usable_agents
+from ralph.front.check_agents import KEYS, Usable, usable_agents
 from tests.arenas import TOML, ToyArena, edit, toy_arena
 
 Left = Callable[[], list[int]]
@@ -58,7 +59,7 @@ def test_a_cli_is_ready_with_a_key_or_a_login_and_is_not_started(programs: Path,
     agents = found(environ)
     assert not agents["claude"].ready
     assert agents["claude"].found == f"found at {programs}/claude, but without ANTHROPIC_API_KEY or a login"
-    assert agents["gemini"].found == "not on PATH"
+    assert agents["gemini"].found.startswith("not on PATH; ")
     (home / ".codex" / "auth.json").write_text("{}")
     agents = found({**environ, "ANTHROPIC_API_KEY": KEY})
     assert agents["claude"].ready
@@ -81,24 +82,22 @@ def test_the_line_that_turns_an_agent_on_is_one_that_arena_toml_takes() -> None:
 
 
 def test_every_preset_that_the_configuration_knows_is_looked_for() -> None:
-    known = re.findall(r"'(\w+)'", str(parse({}).model_json_schema()["$defs"]["AgentEntry"]["properties"]["preset"]))
-    assert {each.name for each in PRESETS} <= set(known)
-    for name in ("claude", "codex", "gemini", "opencode", "aider", "pi"):
-        assert name in found({})
+    assert set(KEYS) == set(PRESETS)
+    assert set(PRESETS) <= set(found({}))
 
 
 def test_a_key_other_than_the_presets_usual_one_is_named_in_the_line(tmp_path: Path) -> None:
     (tmp_path / "aider").write_text("#!/bin/sh\n")
     (tmp_path / "aider").chmod(0o755)
     agents = found({"PATH": str(tmp_path), "ANTHROPIC_API_KEY": KEY})
-    assert 'preset = "aider", key = "ANTHROPIC_API_KEY"' in agents["aider"].line
+    assert 'preset = "aider", model = "…", key = "ANTHROPIC_API_KEY"' in agents["aider"].line
     assert "key =" not in found({"PATH": str(tmp_path), "OPENAI_API_KEY": KEY})["aider"].line
 
 
 def test_the_key_that_a_preset_is_looked_up_with_is_the_one_that_its_gateway_takes() -> None:
-    for preset in PRESETS:
-        entry = parse({"agents": {"x": {"kind": "command", "preset": preset.name}}}).agents["x"]
-        assert key_name(entry) == preset.keys[0]
+    for name, keys in KEYS.items():
+        entry = parse({"agents": {"x": {"kind": "command", "preset": name}}}).agents["x"]
+        assert key_name(entry) == keys[0]
 
 
 def test_an_agent_in_use_is_said_to_be() -> None:
