@@ -67,6 +67,7 @@ price = [{read}, {wrote}]
 usd = {usd}
 """
 
+_USAGE = Usage(input=READ, output=WROTE)
 FAULTS: tuple[tuple[str, Callable[[Reply], Reply]], ...] = (
     ("429 with a short wait", lambda _: Reply(status=429, headers={"retry-after": "0.1"}, error="slow down")),
     ("429 without a word", lambda _: Reply(status=429, error="slow down")),
@@ -79,7 +80,6 @@ FAULTS: tuple[tuple[str, Callable[[Reply], Reply]], ...] = (
     ("refusal", lambda _: Reply(text="I would rather not.", fault=Fault.REFUSAL, usage=_USAGE)),
     ("length limit", lambda _: Reply(text="Let me think about", fault=Fault.MAX_TOKENS, usage=_USAGE)),
 )
-_USAGE = Usage(input=READ, output=WROTE)
 
 
 def _with(reply: Reply, **fields: Any) -> Reply:

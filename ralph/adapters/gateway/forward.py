@@ -19,7 +19,7 @@ import httpx2
 from ralph.adapters.gateway.asked import Api, Asked
 from ralph.adapters.gateway.budget import Allowance, BudgetError, Held
 from ralph.adapters.gateway.calls import Call, CallLog
-from ralph.adapters.gateway.limits import Limit, recognise
+from ralph.adapters.gateway.limits import Limit, recognise, told
 from ralph.adapters.gateway.meter import Meter
 from ralph.adapters.gateway.orders import Orders
 from ralph.adapters.gateway.prices import Prices
@@ -212,7 +212,9 @@ class Forwarder:
         self._finish(flight)
         body = b"".join(pieces)
         if not flight.failure:
-            out.begin(response.status_code, _returned(response), len(body))
+            now = datetime.now(UTC)
+            limit = recognise(flight.status, flight.headers, flight.meter.error, now)
+            out.begin(response.status_code, told(_returned(response), limit, now), len(body))
             out.write(body)
             return
         out.begin(response.status_code, _returned(response), None)

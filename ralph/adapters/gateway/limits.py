@@ -2,19 +2,22 @@
 
 Covered: 429 and 408, 402 and messages about an empty credit, every 5xx, the error types of Messages, Responses, Chat
 and Gemini, also inside a stream with status 200; `retry-after` in seconds, milliseconds or as a date, `…-reset`
-headers of what is used up, and the moments that error bodies name. What they say is believed up to `LONGEST`.
+headers of what is used up, and the moments that error bodies name. A wait beyond `LONGEST` is not believed.
 Not covered: a request that could never be served (too long a context, an unknown model, a wrong key): no weather.
 """
 
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
 from typing import Any
 
 LONGEST = timedelta(days=8)  # some plans have weekly limits
+WORTH_WAITING_S = 120.0  # a longer wait is the supervisor's, who can let another agent work meanwhile
+RETRY_HEADERS = frozenset({"retry-after", "retry-after-ms", "x-should-retry"})
+RESUME_HEADER = "x-ralph-resume-in"  # seconds, for agents of ours
 EPOCH_FROM = 1e9  # a number from here on is a moment, below it a duration
 SHARE = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h|d)")
 UNIT_S = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
@@ -67,8 +70,23 @@ def recognise(status: int, headers: Mapping[str, str], error: Mapping[str, Any] 
     return Limit(error=name, limited=True, resume_at=then)
 
 
+def told(headers: Iterable[tuple[str, str]], limit: Limit, now: datetime) -> list[tuple[str, str]]:
+    """The headers of an answer as the agent gets them: none that makes a client sit out a long wait by itself.
+
+    Clients obey `retry-after` for hours, and the agent's time would be over; `x-should-retry: false` ends them at once.
+    """
+    headers = list(headers)
+    wait_s = (limit.resume_at - now).total_seconds() if limit.resume_at else None
+    asked = any(name.lower() in RETRY_HEADERS for name, _ in headers)
+    if not limit.limited or (wait_s is None and not asked) or (wait_s is not None and wait_s <= WORTH_WAITING_S):
+        return headers
+    kept = [(name, value) for name, value in headers if name.lower() not in RETRY_HEADERS]
+    known = [] if wait_s is None else [(RESUME_HEADER, f"{wait_s:.0f}")]
+    return [*kept, ("x-should-retry", "false"), *known]
+
+
 def moment(text: object, now: datetime) -> datetime | None:
-    """The moment that a header or field names, not before `now` and not beyond `LONGEST`; None if it names none.
+    """The moment that a header or field names, not before `now`; None if it names none, or one beyond `LONGEST`.
 
     >>> now = datetime(2026, 11, 23, 12, 0, tzinfo=UTC)
     >>> [f"{moment(t, now):%H:%M:%S}" for t in ("90", "6m0s", "Mon, 23 Nov 2026 13:00:00 GMT", "2026-11-23T14:00:00Z")]
@@ -85,7 +103,7 @@ def moment(text: object, now: datetime) -> datetime | None:
         if found is None:
             return None
         seconds = found
-    return now + timedelta(seconds=min(max(seconds, 0.0), LONGEST.total_seconds()))
+    return None if seconds > LONGEST.total_seconds() else now + timedelta(seconds=max(seconds, 0.0))
 
 
 def _seconds_of(words: str, now: datetime) -> float | None:

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from ralph.adapters.gateway.limits import LONGEST, Limit, moment, recognise
+from ralph.adapters.gateway.limits import LONGEST, Limit, moment, recognise, told
 
 NOW = datetime(2026, 11, 23, 12, 0, tzinfo=UTC)
 
@@ -31,14 +31,15 @@ def test_an_answer_without_an_error_is_none() -> None:
         ("Mon, 23 Nov 2026 14:00:00 GMT", after(hours=2)),
         ("Mon, 23 Nov 2026 10:00:00 GMT", NOW),
         ("-3", NOW),
-        ("999999999", after(days=8)),
+        ("691200", after(days=8)),
+        ("999999999", None),
         ("soon", None),
         ("nan", None),
         ("inf", None),
         ("", None),
     ],
 )
-def test_retry_after_is_read_in_seconds_or_as_a_date_and_absurd_values_are_bounded(
+def test_retry_after_is_read_in_seconds_or_as_a_date_and_absurd_values_are_not_believed(
     stated: str, then: datetime | None
 ) -> None:
     assert judged(429, {"type": "rate_limit_error"}, retry_after=stated) == Limit(
@@ -116,3 +117,21 @@ def test_no_value_of_a_header_or_field_breaks_it() -> None:
         for error in (value, [value], {"a": value}, None, 5, True):
             body = json.loads(json.dumps({"type": error, "message": error, "details": error, "resets_at": error}))
             recognise(429, {"retry-after": value, "x-ratelimit-reset-tokens": value}, body, NOW)
+
+
+@pytest.mark.parametrize(
+    ("wait_s", "headers", "expected"),
+    [
+        (20.0, [("Retry-After", "20")], [("Retry-After", "20")]),
+        (3600.0, [("Retry-After", "3600")], [("x-should-retry", "false"), ("x-ralph-resume-in", "3600")]),
+        (3600.0, [("a", "b")], [("a", "b"), ("x-should-retry", "false"), ("x-ralph-resume-in", "3600")]),
+        (None, [("retry-after", "999999999")], [("x-should-retry", "false")]),
+        (None, [("a", "b")], [("a", "b")]),
+    ],
+)
+def test_no_client_is_told_to_sit_out_a_long_wait(
+    wait_s: float | None, headers: list[tuple[str, str]], expected: list[tuple[str, str]]
+) -> None:
+    limit = Limit(error="x", limited=True, resume_at=None if wait_s is None else after(seconds=wait_s))
+    assert told(headers, limit, NOW) == expected
+    assert told(headers, Limit(error="x"), NOW) == headers

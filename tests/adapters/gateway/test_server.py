@@ -139,7 +139,7 @@ def test_an_overload_inside_a_stream_is_recognised(hostile: Path) -> None:
         assert (call.status, call.limited, call.error) == (200, True, "overloaded_error")
 
 
-def test_limits_pass_through_with_their_headers_and_are_recorded(hostile: Path) -> None:
+def test_limits_pass_through_and_are_recorded(hostile: Path) -> None:
     import anthropic
 
     script = [limited(3600), limited(status=529), Reply(status=400, error="prompt is too long")]
@@ -148,7 +148,8 @@ def test_limits_pass_through_with_their_headers_and_are_recorded(hostile: Path) 
             ask: dict[str, Any] = {"model": MODEL, "max_tokens": 100, "messages": [{"role": "user", "content": "x"}]}
             with pytest.raises(anthropic.RateLimitError) as told:
                 client.messages.create(**ask)
-            assert told.value.response.headers["retry-after"] == "3600"
+            assert "retry-after" not in told.value.response.headers, "or its clock would run out while it waits"
+            assert 3590 <= float(told.value.response.headers["x-ralph-resume-in"]) <= 3600
             with pytest.raises(anthropic.APIStatusError, match="overloaded"):
                 client.messages.create(**ask)
             assert opened.spent.limited

@@ -67,7 +67,8 @@ def error_of(status: int, kind: str, words: str, headers: Mapping[str, str]) -> 
     if status == 402 or _BILLING.search(f"{kind} {words if status in (400, 403, 429) else ''}"):
         return WeatherError(told, retry_after(headers), final=True)
     if status in (408, 409, 425, 429) or status >= 500:
-        return WeatherError(told, retry_after(headers))
+        final = headers.get("x-should-retry", "").strip() == "false"
+        return WeatherError(told, retry_after(headers), final=final)
     if status == 200 and not re.search(r"invalid|authentication|permission|not_found", kind):
         return WeatherError(told, retry_after(headers))
     return RejectedError(told)
@@ -75,7 +76,7 @@ def error_of(status: int, kind: str, words: str, headers: Mapping[str, str]) -> 
 
 def retry_after(headers: Mapping[str, str]) -> float | None:
     """Seconds that the provider asks to wait, by number or by date; None for anything that is neither."""
-    for name, unit in (("retry-after-ms", 0.001), ("retry-after", 1.0)):
+    for name, unit in (("x-ralph-resume-in", 1.0), ("retry-after-ms", 0.001), ("retry-after", 1.0)):
         text = headers.get(name, "").strip()
         try:
             seconds = float(text) * unit
