@@ -4,7 +4,6 @@ Candidates are examined with an index of our own against the repository's object
 `.git` file, index or configuration, which an agent could have changed. Hooks are off for every command.
 """
 
-import ast
 import re
 import tempfile
 from collections.abc import Iterable, Mapping, Sequence
@@ -22,6 +21,7 @@ from ralph.adapters.worktrees import admin_folder
 from ralph.core.constants import changed_constants, constants_of
 from ralph.core.meaning import meaning_of
 from ralph.core.secrets import SHAPES_ONLY, Redactor
+from ralph.core.syntax import syntax_error
 from ralph.errors import ConfigError, GitError, MovedBranchError, RefusedError
 from ralph.model import Change
 
@@ -200,7 +200,8 @@ class GitRepo:
         before, contents = self.files(base), self.contents(tree)
         after = _texts(contents)
         for file, text in after.items():
-            _refuse_unparsable(file, text)
+            if mistake := syntax_error(file, text):
+                raise RefusedError(f"{file} does not parse: {mistake}")
             refuse_secret(self._redact, file, before.get(file, ""), text)
         added, removed = self._numstat(base, tree)
         return Change(
@@ -400,13 +401,3 @@ def _texts(contents: Mapping[str, bytes]) -> dict[str, str]:
 def _stderr(error: GitCommandError) -> str:
     text = str(error.stderr).strip().removeprefix("stderr:").strip().strip("'")
     return " ".join(text.split())[:400] or f"exit status {error.status}"
-
-
-def _refuse_unparsable(file: str, text: str) -> None:
-    if not file.endswith(".py"):
-        return
-    try:
-        ast.parse(text)
-    except (SyntaxError, ValueError) as error:
-        line = getattr(error, "lineno", None)
-        raise RefusedError(f"{file} does not parse{f' (line {line})' if line else ''}: {error}") from None

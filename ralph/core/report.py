@@ -24,7 +24,8 @@ class Live:
     """What is going on this second, beyond the ledger.
 
     `stage` is what the run in flight says it does (set-up, training, export) and `stage_s` for how long; `wait_until`
-    and `wait_reason` say what the loop waits for when nothing is in flight.
+    and `wait_reason` say what the loop waits for when nothing is in flight; `notices`, which agents cannot be asked and
+    why.
     """
 
     alive: bool = True
@@ -34,6 +35,7 @@ class Live:
     loss: float | None = None
     wait_until: datetime | None = None
     wait_reason: str = ""
+    notices: tuple[str, ...] = ()
 
 
 def render_progress(state: State, now: datetime, live: Live | None = None) -> str:
@@ -48,7 +50,7 @@ def render_progress(state: State, now: datetime, live: Live | None = None) -> st
         f"![score over experiments]({PICTURE})" if state.baseline and state.baseline.scores else "",
         _counts(state),
         kept_table(state),
-        lessons(state, now, failed),
+        lessons(state, now, failed, live.notices),
         failures_table(state, failed),
         time_and_money(state, now, live.alive),
         recent_table(state),

@@ -47,9 +47,10 @@ def _lines(e: Experiment) -> str:
     return f" ({counted(-e.lines_delta, 'line')} fewer)" if e.lines_delta < 0 else ""
 
 
-def lessons(state: State, now: datetime, failed: Sequence[Failure]) -> str:
+def lessons(state: State, now: datetime, failed: Sequence[Failure], notices: Sequence[str] = ()) -> str:
     """What a reader should take from the night, each line with the experiments that show it."""
     lines = [
+        *[f"{md(notice, 200)}." for notice in notices[:8]],
         *_guidance(state, now),
         *_near(state),
         *_dead(state),

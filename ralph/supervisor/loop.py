@@ -10,6 +10,7 @@ from datetime import timedelta
 
 from ralph.core import picture, report
 from ralph.core.actions import End, Record, Wait
+from ralph.core.asking import notices
 from ralph.core.brief import Options
 from ralph.core.fold import State, fold
 from ralph.core.step import Rules, next_actions
@@ -137,6 +138,7 @@ class Supervisor:
             loss=news.loss if news else None,
             wait_until=waiting.until if waiting else None,
             wait_reason=waiting.reason if waiting else "",
+            notices=tuple(notices(self.state, self._world.clock.utc(), self._rules.mix)),
         )
 
     def _stop_jobs(self, reason: str) -> None:

@@ -3,7 +3,6 @@
 What files and the history say comes back inside a fence that it cannot leave, marked as data.
 """
 
-import ast
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +13,7 @@ from ralph.adapters.agents.llm.arguments import Look, Recall, Replace, Submit, W
 from ralph.adapters.agents.llm.conversation import ToolCall, ToolResult, arguments_of
 from ralph.adapters.agents.llm.folder import Folder, ToolError
 from ralph.adapters.agents.proposal import read_proposal
+from ralph.core.syntax import syntax_error
 from ralph.core.text import fenced
 from ralph.errors import RefusedError
 from ralph.model import Learning, Proposal, Superseded
@@ -123,20 +123,6 @@ class Desk:
             raise ToolError(f"not accepted: {error}") from None
         self.submitted = True
         return f"accepted: {', '.join(changed)} changed. You are done."
-
-
-def syntax_error(name: str, text: str) -> str:
-    """What keeps a Python file from being parsed; empty for one that is sound, and for other files."""
-    if not name.endswith(".py"):
-        return ""
-    try:
-        ast.parse(text)
-    except (SyntaxError, ValueError) as error:
-        where = f" (line {error.lineno})" if isinstance(error, SyntaxError) else ""
-        return f"{error.msg if isinstance(error, SyntaxError) else error}{where}"
-    except (RecursionError, MemoryError):
-        return "it is nested too deeply"
-    return ""
 
 
 def _quoted(words: str, text: str) -> str:

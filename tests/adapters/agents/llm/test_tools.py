@@ -10,7 +10,7 @@ from ralph.adapters.agents.llm.arguments import specs
 from ralph.adapters.agents.llm.conversation import ToolCall, ToolResult
 from ralph.adapters.agents.llm.folder import Folder
 from ralph.adapters.agents.llm.remembered import remembered, search
-from ralph.adapters.agents.llm.tools import MOST_CHARS, Desk, syntax_error
+from ralph.adapters.agents.llm.tools import MOST_CHARS, Desk
 from ralph.adapters.recall import RecallIndex
 from tests.adapters.test_recall import doc, source_of
 
@@ -62,13 +62,6 @@ def test_replace_wants_its_text_exactly_once(desk: Desk) -> None:
 def test_an_edit_that_does_not_parse_is_made_and_said(desk: Desk) -> None:
     assert "does not parse now: invalid syntax (line 1)" in ask(desk, "write", path="train.py", text="X = = 1\n").text
     assert "parse" not in ask(desk, "write", path="notes.txt", text="X = = 1\n").text
-
-
-def test_only_python_is_parsed_and_no_text_of_it_breaks_the_parser() -> None:
-    assert syntax_error("a.txt", "((((") == ""
-    assert syntax_error("a.py", "x = '\0'")
-    assert syntax_error("a.py", "(" * 100_000)
-    assert syntax_error("a.py", "x = 1") == ""
 
 
 def test_submit_says_which_argument_is_wrong(desk: Desk) -> None:
