@@ -2,15 +2,21 @@
 
 import re
 import subprocess
+import tomllib
 from pathlib import Path
+from typing import get_args
 
 import pytest
 from click.testing import CliRunner
 
+from ralph.adapters.gateway.upstream import USUAL_KEYS, upstream_of
+from ralph.config import AgentEntry
+from ralph.config import parse as parse_arena
 from ralph.core.learnings import parse
 from ralph.front.cli import GROUPS, main
 from ralph.front.init import TOML
 
+KEYS = tuple(USUAL_KEYS.values())
 ROOT = Path(__file__).resolve().parent.parent
 PAGES = [ROOT / "README.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").rglob("*.md"))]
 
@@ -69,3 +75,26 @@ def test_what_init_writes_uses_known_keys_only() -> None:
 def test_the_repositorys_own_learnings_page_is_an_untouched_one() -> None:
     """Its furniture must not reach briefs as if it were the human's guidance."""
     assert parse((ROOT / "learnings.md").read_text(encoding="utf-8")).human == ()
+
+
+def _toml_blocks(page: str) -> list[str]:
+    text = (ROOT / "docs" / page).read_text(encoding="utf-8")
+    return re.findall(r"^```toml\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
+
+
+@pytest.mark.parametrize("page", ["providers.md", "agents.md"])
+def test_every_arena_that_a_page_shows_can_be_used_as_it_stands(page: str) -> None:
+    blocks = _toml_blocks(page)
+    assert blocks
+    for block in blocks:
+        config = parse_arena(tomllib.loads(block))
+        for name in config.agent.mix or ({config.agent.use: 1.0} if "[agent]" in block else {}):
+            entry = config.agent_entry(name)
+            assert name == "tuner" or upstream_of(name, entry, dict.fromkeys(KEYS, "k")).key == "k"
+
+
+def test_every_preset_and_kind_has_its_screen() -> None:
+    text = (ROOT / "docs" / "providers.md").read_text(encoding="utf-8")
+    for preset in get_args(AgentEntry.model_fields["preset"].annotation):
+        assert preset in text
+    assert all(variable in text for variable in KEYS)
