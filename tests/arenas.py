@@ -147,7 +147,7 @@ def relieved(steps: Steps) -> tuple[list[Any], list[int]]:
 
 
 def story(events: Sequence[Event]) -> list[dict[str, Any]]:
-    """A ledger without what may differ between two lives: times, bytes, names of commits, supervisors' comings."""
+    """A ledger without what may differ between two lives: times, bytes, hashes of programs, supervisors' comings."""
     commits: dict[str, str] = {}
     rows = []
     for event in events:
@@ -157,7 +157,18 @@ def story(events: Sequence[Event]) -> list[dict[str, Any]]:
         for key in ("base", "commit"):
             if key in row:
                 row[key] = commits.setdefault(row[key], f"commit {len(commits)}")
-        for key in ("seconds", "setup_s", "train_s", "export_s", "peak_bytes", "record", "machine", "campaign", "tail"):
+        for key in (
+            "seconds",
+            "setup_s",
+            "train_s",
+            "export_s",
+            "peak_bytes",
+            "record",
+            "machine",
+            "campaign",
+            "tail",
+            "meaning",
+        ):
             row.pop(key, None)
         rows.append(row)
     return rows

@@ -4,6 +4,7 @@ import contextlib
 import json
 import math
 import os
+import select
 import signal
 import subprocess
 import tempfile
@@ -35,11 +36,11 @@ def embed(command: str, texts: list[str], timeout_s: float = TIMEOUT_S) -> list[
         except (OSError, ValueError) as error:
             raise EmbeddingError(f"recall.embed_command cannot be started: {error}") from None
         try:
-            status = child.wait(timeout_s)
-        except subprocess.TimeoutExpired:
-            raise EmbeddingError(f"recall.embed_command ({command}) did not answer within {timeout_s:g} s") from None
+            in_time = _ended(child, timeout_s)
         finally:
-            _end(child)
+            status = _end(child)
+        if not in_time:
+            raise EmbeddingError(f"recall.embed_command ({command}) did not answer within {timeout_s:g} s")
         answered.seek(0)
         said.seek(0)
         if status != 0:
@@ -48,11 +49,20 @@ def embed(command: str, texts: list[str], timeout_s: float = TIMEOUT_S) -> list[
         return _vectors(command, answered.read().decode(errors="replace"), len(texts))
 
 
-def _end(child: "subprocess.Popen[bytes]") -> None:
-    """End it with whatever it started in its group, also after an interrupt."""
+def _ended(child: "subprocess.Popen[bytes]", timeout_s: float) -> bool:
+    """Whether it ends in time. It is not reaped yet: until then nobody else can get its number, or its group's."""
+    fd = os.pidfd_open(child.pid)
+    try:
+        return bool(select.select([fd], [], [], timeout_s)[0])
+    finally:
+        os.close(fd)
+
+
+def _end(child: "subprocess.Popen[bytes]") -> int:
+    """End it with whatever it started in its group, also after an interrupt; its exit status."""
     with contextlib.suppress(ProcessLookupError):  # nothing is left of the group
         os.killpg(child.pid, signal.SIGKILL)
-    child.wait()
+    return child.wait()
 
 
 def _vectors(command: str, text: str, expected: int) -> list[list[float]]:

@@ -19,6 +19,7 @@ from ralph.adapters.clock import SystemClock
 from ralph.adapters.control import SystemControl
 from ralph.adapters.domains import REAP_S, Domains
 from ralph.adapters.files import remove_tree
+from ralph.adapters.gateway.upstream import require_keys
 from ralph.adapters.git import GitRepo
 from ralph.adapters.lock import FolderLock, holder
 from ralph.adapters.machine import resolve_device
@@ -111,6 +112,7 @@ def try_agent(layout: Layout, name: str, *, keep: bool) -> Tried:
     config = load(layout.arena_toml)
     device = resolve_device(config.run.device)
     config = _asking(load(layout.arena_toml, device=device), name)
+    require_keys(config, os.environ)
     sweep(layout, config)
     scratch = _free(layout)
     with SystemControl(scratch) as control, _made(layout, scratch, keep):  # a signal does not disturb the clearing up

@@ -9,6 +9,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from ralph.adapters.gateway.orders import Provider
+from ralph.adapters.gateway.upstream import USUAL_KEYS
 from ralph.config import Config
 
 
@@ -24,21 +26,21 @@ class Usable:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Preset:
-    """A coding CLI. `login` are paths below HOME that its own login leaves."""
+    """A coding CLI. `keys` are variables that may hold its key; `login` are paths below HOME that its login leaves."""
 
     name: str
     keys: tuple[str, ...]
     login: tuple[str, ...] = ()
 
 
-PROVIDERS = {"anthropic": "ANTHROPIC_API_KEY", "openai": "OPENAI_API_KEY"}
+PROVIDERS = {"anthropic": USUAL_KEYS[Provider.ANTHROPIC], "openai": USUAL_KEYS[Provider.OPENAI]}
 PRESETS = (
     _Preset(name="claude", keys=("ANTHROPIC_API_KEY",), login=(".claude/.credentials.json",)),
     _Preset(name="codex", keys=("OPENAI_API_KEY",), login=(".codex/auth.json",)),
     _Preset(name="gemini", keys=("GEMINI_API_KEY", "GOOGLE_API_KEY"), login=(".gemini/oauth_creds.json",)),
-    _Preset(name="opencode", keys=("ANTHROPIC_API_KEY", "OPENAI_API_KEY"), login=(".local/share/opencode/auth.json",)),
-    _Preset(name="aider", keys=("ANTHROPIC_API_KEY", "OPENAI_API_KEY")),
-    _Preset(name="pi", keys=("ANTHROPIC_API_KEY", "OPENAI_API_KEY"), login=(".pi/agent/auth.json",)),
+    _Preset(name="opencode", keys=("OPENAI_API_KEY", "ANTHROPIC_API_KEY"), login=(".local/share/opencode/auth.json",)),
+    _Preset(name="aider", keys=("OPENAI_API_KEY", "ANTHROPIC_API_KEY")),
+    _Preset(name="pi", keys=("OPENAI_API_KEY", "ANTHROPIC_API_KEY"), login=(".pi/agent/auth.json",)),
 )
 
 
@@ -65,6 +67,7 @@ def _preset(preset: _Preset, environ: Mapping[str, str], in_use: set[str]) -> Us
         return Usable(name=preset.name, ready=False, found="not on PATH", line=_use(preset.name, entry, in_use))
     if keys:
         found = f"found at {program}, with {keys[0]} set"
+        entry += "" if keys[0] == preset.keys[0] else f', key = "{keys[0]}"'
     elif login:
         found, entry = f"found at {program}, with a login in {login}", f'{entry}, login = "subscription"'
     else:

@@ -114,6 +114,9 @@ def test_task_and_contract_name_metric_direction_files_format_and_refusals() -> 
         ".ralph/proposal.json",
         "Refused",
         "15 min",
+        '`ralph recall "words"`',
+        '"replicates": id',
+        '"because": "…"',
         "cuda:0",
         "300 s",
     ):
@@ -164,6 +167,17 @@ def test_learnings_shown_are_the_recent_and_the_proven_and_the_rest_is_counted()
     assert weak[0] not in shown
     assert re.search(r"… \d+ older, less certain or less relevant ones left out", shown)
     assert "  " not in shown
+
+
+def test_a_learning_about_what_is_worked_on_is_shown_before_newer_ones_about_other_things() -> None:
+    about = "- [nov23#1] ROTARY_BASE wants short windows (evidence: #1)"
+    idle = tuple(f"- [nov23#{n}] idle remark {n} {'x' * 200} (evidence: #{n})" for n in range(2, 400))
+    files = {"train.py": "ROTARY_BASE = 10_000\n"}
+    guidance = Guidance(program=PROGRAM, learnings=(about, *idle))
+    assert about in section(brief_of(night(), guidance=guidance, files=files), "What agents learnt, oldest first")
+    assert about not in section(
+        brief_of(Story().start().baseline(0.998), guidance=guidance, files={}), "What agents learnt, oldest first"
+    )
 
 
 def test_learnings_that_a_later_proposal_supersedes_are_left_out() -> None:

@@ -207,6 +207,13 @@ def test_a_budget_that_is_spent_allows_no_try(tmp_path: Path) -> None:
     ledger.append(Briefed(id=2, base=base, agent="paid"))
     ledger.append(AgentEnded(id=2, attempt=1, outcome=AgentOutcome.NOTHING, reason="x", seconds=1.0, usd=1.0, tokens=9))
     ledger.close()
-    done = arena.ralph("agent", "try", "paid")
+    done = arena.ralph("agent", "try", "paid", env={"OPENAI_API_KEY": "a key of nobody"})
     assert done.status == 2
     assert "are spent" in done.err
+
+
+def test_a_try_without_the_providers_key_says_which_variable_is_missing(tmp_path: Path) -> None:
+    toml = TOML + '\n[agents.paid]\nkind = "openai"\nmodel = "m"\nkey = "A_VARIABLE_THAT_IS_NOT_SET"\n'
+    done = toy_arena(tmp_path / "arena", [], toml=toml).ralph("agent", "try", "paid")
+    assert done.status == 2
+    assert "A_VARIABLE_THAT_IS_NOT_SET" in done.err

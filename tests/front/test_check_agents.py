@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from ralph.adapters.gateway.upstream import key_name
 from ralph.config import Config, parse
 from ralph.front.check_agents import PRESETS, Usable, usable_agents
 from tests.arenas import TOML, ToyArena, edit, toy_arena
@@ -84,6 +85,20 @@ def test_every_preset_that_the_configuration_knows_is_looked_for() -> None:
     assert {each.name for each in PRESETS} <= set(known)
     for name in ("claude", "codex", "gemini", "opencode", "aider", "pi"):
         assert name in found({})
+
+
+def test_a_key_other_than_the_presets_usual_one_is_named_in_the_line(tmp_path: Path) -> None:
+    (tmp_path / "aider").write_text("#!/bin/sh\n")
+    (tmp_path / "aider").chmod(0o755)
+    agents = found({"PATH": str(tmp_path), "ANTHROPIC_API_KEY": KEY})
+    assert 'preset = "aider", key = "ANTHROPIC_API_KEY"' in agents["aider"].line
+    assert "key =" not in found({"PATH": str(tmp_path), "OPENAI_API_KEY": KEY})["aider"].line
+
+
+def test_the_key_that_a_preset_is_looked_up_with_is_the_one_that_its_gateway_takes() -> None:
+    for preset in PRESETS:
+        entry = parse({"agents": {"x": {"kind": "command", "preset": preset.name}}}).agents["x"]
+        assert key_name(entry) == preset.keys[0]
 
 
 def test_an_agent_in_use_is_said_to_be() -> None:

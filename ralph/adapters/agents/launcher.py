@@ -156,7 +156,7 @@ class AgentLauncher:
                 assert_never(entry.kind)
 
     def _result(self, order: AgentOrder, exit_: Exit) -> AgentEnded:
-        redact_file(log_of(self._layout.agent(order.id, order.attempt)), self._redact)
+        self._redact_logs(order)
         spent = total(read_calls(self._layout.calls(order.id, order.attempt)))
         report = self._report(order)
         outcome, reason = self._outcome(order, exit_, spent, report)
@@ -180,6 +180,12 @@ class AgentLauncher:
             return Report()
         report = PRESETS[entry.preset].read(log_end(log_of(self._layout.agent(order.id, order.attempt))))
         return replace(report, tokens=0, calls=0, limit=None) if entry.login == "key" else report
+
+    def _redact_logs(self, order: AgentOrder) -> None:
+        """What agent and gateway wrote, now that both are gone."""
+        agent, gateway = (each(order.id, order.attempt) for each in (self._layout.agent, self._layout.gateway))
+        for path in (log_of(agent), log_of(gateway), self._layout.calls(order.id, order.attempt)):
+            redact_file(path, self._redact)
 
     def _gateway_failure(self, order: AgentOrder) -> str:
         """Why its gateway ended before it did; empty if it did not, or there was none."""

@@ -1,0 +1,35 @@
+"""A worktree is known by what git says of it, whatever another one of the same name is called."""
+
+from pathlib import Path
+
+import pytest
+
+from ralph.adapters.git import GitRepo
+from ralph.adapters.worktrees import admin_folder
+from ralph.errors import RefusedError
+from tests.conftest import git
+
+
+def test_a_worktree_of_somebody_elses_with_the_same_name_is_not_mistaken_for_ours(repository: Path) -> None:
+    git(repository, "worktree", "add", "-q", "--detach", str(repository.parent / "theirs" / "1-agent"))
+    git(repository.parent / "theirs" / "1-agent", "commit", "-q", "--allow-empty", "-m", "theirs")
+    repo = GitRepo(repository, repository / "state" / "trees", ["train.py"])
+    tree = repo.checkout("1-agent", repo.head())
+    (tree / "train.py").write_text("LEARNING_RATE = 0.2\n")
+    assert repo.examine("1-agent", repo.head()).files == ("train.py",)
+    ours = admin_folder(repository / ".git", tree)
+    assert ours is not None
+    assert ours.name != "1-agent"
+    repo.discard("1-agent")
+    assert admin_folder(repository / ".git", tree) is None
+    assert "theirs/1-agent" in git(repository, "worktree", "list")
+
+
+def test_an_agent_that_commits_is_found_out_under_any_name(repository: Path) -> None:
+    git(repository, "worktree", "add", "-q", "--detach", str(repository.parent / "theirs" / "1-agent"))
+    repo = GitRepo(repository, repository / "state" / "trees", ["train.py"])
+    tree = repo.checkout("1-agent", repo.head())
+    (tree / "train.py").write_text("LEARNING_RATE = 0.2\n")
+    git(tree, "commit", "-q", "-am", "mine")
+    with pytest.raises(RefusedError, match="committed"):
+        repo.examine("1-agent", repo.head())
