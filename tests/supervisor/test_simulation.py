@@ -62,7 +62,7 @@ def lengths(made: Bench, age: int) -> tuple[float, float]:
 @pytest.mark.slow
 @pytest.mark.timeout(900)
 def test_an_overnight_campaign_leaves_a_page_and_a_brief_no_longer_than_a_short_one() -> None:
-    """2,000 experiments against 200, but for wider numbers: ids of four digits. The laboratory's clock runs for weeks."""
+    """2,000 experiments against 200, but for wider numbers; the clock of the laboratory runs for weeks."""
     made = bench(Lab(plan=seasoned))
     page, brief = lengths(made, 200)
     later_page, later_brief = lengths(made, 2000)
