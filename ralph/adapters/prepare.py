@@ -43,8 +43,8 @@ def prepare(layout: Layout, config: Config, device: str, domains: Domains) -> Pr
     try:
         while (exit_ := child.poll()) is None:
             select.select([child.fileno()], [], [], LOOK_S)
-            shown = _show(log_of(folder), shown)
-        _show(log_of(folder), shown)
+            shown = _show(log_of(folder), shown, layout.arena)
+        _show(log_of(folder), shown, layout.arena)
     except KeyboardInterrupt:
         child.kill("interrupted")
         select.select([child.fileno()], [], [], 10)
@@ -58,11 +58,14 @@ def prepare(layout: Layout, config: Config, device: str, domains: Domains) -> Pr
     return read_prepared(layout.arena / (lines[-1].strip() if lines else "missing"))
 
 
-def _show(log: Path, shown: int) -> int:
-    """Copy what is new in the log to the terminal; the last line, a path, is for us and stays out."""
+def _show(log: Path, shown: int, arena: Path) -> int:
+    """Copy what is new in the log to the terminal; the last line, the name of a file, is for us and stays out."""
     with log.open("rb") as file:
         file.seek(shown)
         data = file.read()
+    last = data[data.rstrip(b"\n").rfind(b"\n") + 1 :]
+    if (arena / os.fsdecode(last.strip(b"\0\r\n "))).is_file():
+        data = data[: -len(last)]
     if data and sys.stderr.isatty():
         os.write(sys.stderr.fileno(), data)
     return shown + len(data)

@@ -1,5 +1,6 @@
 """The command line. Commands import what they need when they run, so that `ralph status` answers at once."""
 
+import io
 import json
 import sys
 from collections.abc import Callable
@@ -46,6 +47,9 @@ class Grouped(click.Group):
 @click.pass_context
 def main(ctx: click.Context, folder: Path) -> None:
     """A supervisor for autonomous research loops: fresh agent, one change, one timed run, keep or discard, again."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # a word in another alphabet than the terminal's must not end a loop
+            stream.reconfigure(errors="replace")
     ctx.obj = folder
 
 

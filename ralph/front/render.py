@@ -24,6 +24,8 @@ VERDICTS = {"keep": "bold green", "discard": "dim", "crash": "red", "invalid": "
 PHASES = {"running": "bold green", "paused": "bold yellow", "parked": "bold red", "stopped": "bold"}
 STYLES = {"verdict": VERDICTS, "phase": PHASES}
 RIGHT = frozenset({"#", "run", "seed", "score", "delta", "seconds", "GiB"})
+SPARED = frozenset({"agent", "why the verdict"})
+NARROW = 90  # columns
 LOG_HEAD = ("#", "verdict", "score", "delta", "agent", "what", "why the verdict")
 
 
@@ -83,6 +85,9 @@ def status_pairs(view: View) -> Pairs:
     better = "lower is better" if arena["direction"] == "min" else "higher is better"
     kinds = ("keep", "kept"), ("discard", "discarded"), ("crash", "crashed"), ("invalid", "invalid"), ("void", "void")
     flying = ", ".join(_flying(each) for each in view["in_flight"])
+    if flying and view["phase"] in ("stopped", "parked"):
+        flying = ", ".join(f"#{each['id']} {each['phase']}" for each in view["in_flight"])
+        flying = f"{flying}: goes on with `ralph loop`"
     return [
         ("phase", phase),
         ("campaign", f"{plain(view['campaign'])} · {plain(arena['name'])} · {plain(arena['metric'])}, {better}"),
@@ -285,9 +290,18 @@ def pairs_grid(pairs: Pairs, title: str) -> "RenderableType":
 
 def _print_table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
     if colourful():
-        _console().print(table(head, rows))
+        console = _console()
+        if console.width < NARROW:
+            head, rows = _narrowed(head, rows)
+        console.print(table(head, rows))
     else:
         print_lines(aligned(head, rows))
+
+
+def _narrowed(head: Sequence[str], rows: Sequence[Sequence[str]]) -> tuple[Sequence[str], Sequence[Sequence[str]]]:
+    """Without the columns that a narrow terminal would squeeze to letters below each other; `ralph show` has them."""
+    kept = [at for at, name in enumerate(head) if name not in SPARED]
+    return [head[at] for at in kept], [[row[at] for at in kept] for row in rows]
 
 
 def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> "RenderableType":

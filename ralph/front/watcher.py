@@ -61,15 +61,22 @@ class TerminalWatcher:
         self._stream.flush()
 
 
-def live_text(state: State, now: datetime, news: News | None) -> str:
-    """The live line: what is going on, and a bar while a run trains."""
+def live_text(state: State, now: datetime, news: News | None, room: int | None = None) -> str:
+    """The live line: what is going on, and a bar while a run trains; in `room` columns, by default the terminal's.
+
+    Three columns stay free: a ^C that the terminal echoes must not break the line in two.
+    """
+    room = max(20, shutil.get_terminal_size().columns - 3) if room is None else room
     text = live_line(status_view(state, now, alive=True), now.astimezone())
-    if news is None or news.stage != "training" or state.arena is None:
-        return text
-    share = min(1.0, news.stage_s / state.arena.budget_s)
-    filled = round(share * BAR)
-    loss = f" · loss {news.loss:.3f}" if news.loss is not None else ""
-    return f"{'█' * filled}{'░' * (BAR - filled)} {news.stage_s:.0f}/{state.arena.budget_s:.0f} s{loss} · {text}"
+    if news is not None and news.stage == "training" and state.arena is not None:
+        bar = min(BAR, room // 5)
+        filled = round(min(1.0, news.stage_s / state.arena.budget_s) * bar)
+        loss = f" · loss {news.loss:.3f}" if news.loss is not None else ""
+        done = f"{'█' * filled}{'░' * (bar - filled)} {news.stage_s:.0f}/{state.arena.budget_s:.0f} s{loss}"
+        text = f"{done} · {text}"
+    while len(text) > room and " · " in text:  # whole parts go, the last ones first
+        text = text.rpartition(" · ")[0]
+    return text[:room]
 
 
 def describe(entry: Entry, state: State) -> str:
@@ -84,7 +91,8 @@ def describe(entry: Entry, state: State) -> str:
         case SupervisorStopped():
             return f"stopped ({event.status}): {plain(event.reason)}"
         case StopRequested():
-            return f"stop requested by {event.by}: {'now' if event.now else 'after the run in hand'}"
+            again = "; once more stops it now" if event.by.startswith("SIG") else ""
+            return f"stop requested by {event.by}: {'now' if event.now else f'after the run in hand{again}'}"
         case Paused() | Resumed():
             return f"{event.kind} by {event.by}"
         case Briefed():

@@ -144,7 +144,7 @@ def test_the_agent_that_thinks_while_a_run_goes_on_is_named_too() -> None:
 
 def test_a_page_after_two_thousand_experiments_is_no_longer_than_after_two_hundred() -> None:
     """But for wider numbers."""
-    assert growth(lambda s: len(render_progress(s.state, s.morning))) < 1.05
+    assert growth(lambda s: len(render_progress(s.state, s.morning))) < 1.04
 
 
 def test_the_longest_words_make_a_page_of_bounded_length() -> None:

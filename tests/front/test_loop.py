@@ -278,6 +278,14 @@ def test_a_change_that_was_tried_already_costs_no_device_time(hostile: Path) -> 
     assert not [e for e in arena.events() if isinstance(e, RunEnded) and e.id in (3, 4)]
 
 
+def test_words_that_the_terminal_has_no_letters_for_do_not_end_the_loop(tmp_path: Path) -> None:
+    step = {**edit("WIDTH", 9), "proposal": {"hypothesis": "ширина 9 → больше, because of 学习率"}}
+    arena = toy_arena(tmp_path / "arena", [step])
+    done = arena.loop(1, PYTHONIOENCODING="ascii")
+    assert done.status == 0, done
+    assert "?????? 9 ? ??????, because of ???" in done.out
+
+
 def test_two_runs_of_the_same_script_tell_the_same_story(tmp_path: Path) -> None:
     first, second = (toy_arena(tmp_path / name, TWENTY[:2]) for name in ("a", "b"))
     assert first.loop(2).status == second.loop(2).status == 0

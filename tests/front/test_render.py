@@ -68,6 +68,11 @@ def test_the_live_line_names_what_is_in_flight() -> None:
     assert render.live_line(_status(Story().start()), s.morning) == "01:45:35 · baseline decide 0:01"
 
 
+def test_what_a_stopped_loop_left_in_flight_has_no_stopwatch() -> None:
+    flying = dict(render.status_pairs(_status(night(), alive=False)))["in flight"]
+    assert flying == "#21 run: goes on with `ralph loop`"
+
+
 def test_longer_texts_keep_their_lines_and_lose_what_moves_the_cursor() -> None:
     assert render.lines_of("\tx = 1\x1b[31m\n\x1b]0;title\x07\x1b[2J  y\r\n\u202ez") == ["    x = 1", "  y", "z"]
 
@@ -136,6 +141,13 @@ def test_a_terminal_gets_colour_and_a_pipe_plain_text() -> None:
     for fact in ("0.9740", "the end", "+b", "no experiments yet"):
         assert fact in piped
         assert fact in shown
+
+
+def test_a_narrow_terminal_gets_fewer_columns_of_the_log_instead_of_letters_below_each_other() -> None:
+    shown = {columns: _output({"COLUMNS": columns, "PYTHONIOENCODING": "utf-8"})[1] for columns in ("60", "150")}
+    assert "why the verdict" in shown["150"]
+    assert "why the verdict" not in shown["60"]
+    assert "verdict" in shown["60"]
 
 
 def test_no_color_is_honoured_on_a_terminal() -> None:
