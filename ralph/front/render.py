@@ -12,7 +12,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from ralph.core.figures import Estimate, Figures, figures
-from ralph.core.wording import TERMINAL_CODE, clock, counted, plain, span
+from ralph.core.wording import TERMINAL_CODE, clock, counted, dollars, plain, span
 
 if TYPE_CHECKING:
     from rich.console import Console, RenderableType
@@ -96,8 +96,25 @@ def status_pairs(view: View) -> Pairs:
         ("experiments", f"{view['experiments']:,}: " + ", ".join(f"{verdicts[key]:,} {word}" for key, word in kinds)),
         ("in flight", flying or "nothing"),
         ("time", " · ".join(f"{name} {span(seconds)}" for name, seconds in view["time_s"].items())),
-        ("cost", f"${view['cost']['usd']:,.2f} · {view['cost']['tokens']:,} tokens"),
-    ]
+        ("cost", _cost(view)),
+        *(("waiting", f"{plain(who, 40)} until {_hour(each['until'])}: {plain(each['reason'], 200)}")
+          for who, each in view["waiting"].items()),
+    ]  # fmt: skip
+
+
+def _cost(view: View) -> str:
+    """Dollars and tokens, for each keep, and by agent where there are several."""
+    usd, keeps = view["cost"]["usd"], view["verdicts"]["keep"]
+    parts = [dollars(usd), f"{view['cost']['tokens']:,} tokens"]
+    if usd and keeps:
+        parts.append(f"{dollars(usd / keeps)} per keep")
+    if len(paid := {name: each for name, each in view["spent"].items() if each["tokens"]}) > 1:
+        parts.append(", ".join(f"{plain(name, 40)} {dollars(each['usd'])}" for name, each in paid.items()))
+    return " · ".join(parts)
+
+
+def _hour(text: str) -> str:
+    return f"{datetime.fromisoformat(text).astimezone():%H:%M}"
 
 
 def _standing(view: View) -> Iterator[tuple[str, str]]:

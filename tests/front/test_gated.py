@@ -191,3 +191,29 @@ def test_a_run_cannot_find_what_it_is_not_given(tmp_path: Path) -> None:
         pytest.skip("this machine does not reach sandbox level bwrap")
     assert "FOUND []" in log
     assert "sk-planted" not in "".join(p.read_text(errors="replace") for p in arena.root.rglob("*.txt"))
+
+
+def test_a_run_that_crashed_in_its_set_up_is_mended_by_a_fresh_agent_as_one_experiment(
+    tmp_path: Path, marked: Left
+) -> None:
+    broken = {
+        "write": {"train.py": TRAIN.replace("gun = ", "depth = undefined_name\ngun = ")},
+        "proposal": {"hypothesis": "a deeper model, because it is too shallow"},
+    }
+    arena = gated(tmp_path / "arena", [[broken, edit("WIDTH", 15)]])
+    (arena.root / "arena.toml").write_text(TOML.replace("repairs = 0", "repairs = 1"))
+    done = arena.loop(1)
+    assert done.status == 0, done
+    assert judged(arena)[1].verdict is Verdict.KEEP
+    shown = arena.json("show", "1")
+    (draft,) = shown["drafts"]
+    assert "undefined_name" in draft["reason"]
+    assert shown["attempts"] == 2
+    brief = (arena.root / "state/experiments/000001/brief-2.md").read_text()
+    mend = brief[brief.index("## The attempt to be mended") :]
+    for words in ("a deeper model", "+depth = undefined_name", "NameError"):
+        assert words in mend
+    campaign = arena.json("status")["campaign"]
+    pinned = git(arena.root, "rev-parse", f"refs/ralph/{campaign}/attempts/1-1")
+    assert "undefined_name" in git(arena.root, "show", f"{pinned}:train.py"), "nothing that was tried is lost"
+    assert marked() == []
