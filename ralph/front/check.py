@@ -231,7 +231,7 @@ def _fast(state: State) -> tuple[Answer, str]:
 
 
 def _bounded(layout: Layout) -> tuple[Answer, str]:
-    config = load(layout.arena_toml)
+    config = load(layout.arena_toml, device=resolve_device(load(layout.arena_toml).run.device))
     level = reached(SandboxLevel.BWRAP).level if config.sandbox.level == "auto" else config.sandbox.level
     text = (
         f"agents edit {', '.join(config.arena.editable)} only; a run has {config.run.budget_s:g} s"
