@@ -8,14 +8,16 @@ from pathlib import Path
 
 from ralph.adapters.environment import scrubbed
 from ralph.adapters.files import remove_tree
+from ralph.adapters.limits import limits_of
 from ralph.adapters.process import Child, Command, Exit, ExitReason, reap_leftovers, recorded_exit, spawn
 from ralph.adapters.sandbox import Policy, SandboxLevel, wrap
 from ralph.adapters.untrusted import UntrustedFileError, read_untrusted_tail
+from ralph.config import LimitsTable
 
 REAP_S = 30.0  # how long what an earlier supervisor left may take to be gone
 LOG = "log.txt"
-LOG_LIMIT_BYTES = 256 * 2**20
 LOG_TAIL_BYTES = 256 * 2**10
+BY_ITSELF = frozenset({ExitReason.ENDED, ExitReason.DEADLINE, ExitReason.LIMIT})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,8 +41,16 @@ class Start:
 class Domains:
     """Starts children at one sandbox level; of `visible` folders all may read, of `hidden` ones below them none."""
 
-    def __init__(self, level: SandboxLevel, *, visible: tuple[Path, ...], hidden: tuple[Path, ...]) -> None:
+    def __init__(
+        self,
+        level: SandboxLevel,
+        *,
+        visible: tuple[Path, ...],
+        hidden: tuple[Path, ...],
+        limits: LimitsTable | None = None,
+    ) -> None:
         self.level = level
+        self._limits = limits or LimitsTable()
         self._visible, self._hidden = visible, hidden
 
     def fresh(self, folder: Path) -> Path:
@@ -52,7 +62,12 @@ class Domains:
         return folder
 
     def start(self, order: Start) -> Child:
-        """Start it. The folder must be fresh."""
+        """Start it. The folder must be fresh.
+
+        Raises:
+            LowDiskError: there is too little room to begin anything.
+        """
+        limits = limits_of(self._limits, order.folder)
         env = scrubbed(os.environ, order.folder, extra=order.arena_env) | order.env
         own = (order.folder / "home", order.folder / "tmp")
         policy = Policy(
@@ -72,7 +87,8 @@ class Domains:
                 deadline_s=order.deadline_s,
                 grace_s=order.grace_s,
                 pass_fds=order.pass_fds,
-                log_limit_bytes=LOG_LIMIT_BYTES,
+                limits=limits,
+                folders=(*own, *order.writable),
             )
         )
 
@@ -91,9 +107,9 @@ def read_log(folder: Path) -> str:
 
 
 def finished(folder: Path) -> Exit | None:
-    """How a domain ended, if by itself or at its deadline and not by a supervisor's death."""
+    """How a domain ended, if by itself, at its deadline or at a limit, and not by a supervisor's wish or death."""
     exit_ = recorded_exit(folder)
-    return exit_ if exit_ is not None and exit_.reason in (ExitReason.ENDED, ExitReason.DEADLINE) else None
+    return exit_ if exit_ is not None and exit_.reason in BY_ITSELF else None
 
 
 def shell(command: str) -> tuple[str, ...]:

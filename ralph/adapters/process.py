@@ -18,12 +18,13 @@ import subprocess
 import sys
 import threading
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
 
 from ralph.adapters import shim
 from ralph.adapters.leftovers import DOMAIN_VARIABLE, LOCK_NAME, bury, orphans, reap_leftovers, sweep
+from ralph.adapters.limits import LimitKind, Limits
 
 __all__ = [
     "Child",
@@ -50,6 +51,7 @@ class ExitReason(StrEnum):
     DEADLINE = "deadline"
     KILLED = "killed"
     ORPHANED = "orphaned"
+    LIMIT = "limit"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,8 +59,9 @@ class Exit:
     """How a payload ended, once nothing of it is left.
 
     Attributes:
-        reason: ended by itself, by its deadline, on request (or by its log limit), or because the supervisor died.
+        reason: ended by itself, by its deadline, on request, because the supervisor died, or by one of its limits.
         detail: the words of the request, the deadline, or why it could not be started.
+        limit: which one.
         status: exit status of the leader; 127 if it could not be started; None if a signal ended it or it never was.
         signal: number of the signal that ended the leader.
         seconds: from its start until nothing of it was left.
@@ -70,6 +73,7 @@ class Exit:
 
     reason: ExitReason
     detail: str = ""
+    limit: LimitKind | None = None
     status: int | None = None
     signal: int | None = None
     seconds: float = 0.0
@@ -97,7 +101,8 @@ class Command:
         deadline_s: seconds it may live, kept by the shim; None is for ever.
         pass_fds: descriptors it inherits, under the same numbers. Close your copies after `spawn`.
         grace_s: seconds between TERM and KILL when it is killed or late; 0 kills at once.
-        log_limit_bytes: it is killed when its log grows beyond this (seen twice a second).
+        limits: what it may use of the machine; seen some twenty times a second.
+        folders: those that its disk limit is about.
     """
 
     argv: tuple[str, ...]
@@ -109,7 +114,8 @@ class Command:
     deadline_s: float | None = None
     pass_fds: tuple[int, ...] = ()
     grace_s: float = 0.0
-    log_limit_bytes: int | None = None
+    limits: Limits = field(default_factory=Limits)
+    folders: tuple[Path, ...] = ()
 
 
 class Child:
@@ -292,7 +298,9 @@ def _spec(command: Command) -> int:
         "folder": str(command.folder.resolve()),
         "deadline_s": command.deadline_s,
         "grace_s": command.grace_s,
-        "log_limit_bytes": command.log_limit_bytes,
+        "limits": command.limits.orders(),
+        "folders": [str(path) for path in command.folders],
+        "programs": str(Path(shim.__file__).parent),
         "pass_fds": list(command.pass_fds),
     }
     fd = os.memfd_create("ralph-shim")
@@ -329,6 +337,9 @@ def _parse(data: bytes) -> Exit | None:
     try:
         record = json.loads(data)
         del record["schema"]
-        return Exit(**{**record, "reason": ExitReason(record["reason"])})
+        limit = record.pop("limit", None)
+        return Exit(
+            **{**record, "reason": ExitReason(record["reason"]), "limit": None if limit is None else LimitKind(limit)}
+        )
     except (ValueError, TypeError, KeyError):
         return None

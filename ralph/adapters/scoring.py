@@ -13,7 +13,7 @@ from typing import Any
 from ralph.adapters.data import PreparedData
 from ralph.adapters.domains import Domains, Start, finished, read_log, shell
 from ralph.adapters.process import Child, Exit, ExitReason
-from ralph.adapters.runner import ARTIFACT, OUT
+from ralph.adapters.runner import ARTIFACT, LIMITS, OUT
 from ralph.adapters.seal import Seal
 from ralph.adapters.untrusted import UntrustedFileError, read_untrusted
 from ralph.config import Config
@@ -122,6 +122,11 @@ class ArenaScorer:
         folder = self._layout.score(order.id, order.run)
         log = read_log(folder)
         seconds = round(exit_.seconds, 3)
+        if exit_.limit is not None and (kind := LIMITS[exit_.limit]) is not None:  # by what the artifact made it do
+            why = f"the scorer was ended: {exit_.detail}"
+            return Scored(id=order.id, run=order.run, outcome=Outcome.CRASH, crash=kind, reason=why, seconds=seconds)
+        if exit_.limit is not None:
+            return _void(order, exit_.detail, seconds)
         if exit_.reason is not ExitReason.ENDED:
             return _void(order, f"the scorer did not end within {self._config.score.timeout_s:g} s", seconds)
         if exit_.status != 0:

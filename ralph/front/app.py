@@ -81,7 +81,9 @@ def _locked_loop(layout: Layout, wishes: Wishes) -> End:
     if state.campaign and (wishes.new or campaign.has_no_baseline(state)):
         campaign.archive(layout, state.campaign)
         state = State()
-    domains = Domains(sandbox_level(config), visible=(layout.root, repo.top), hidden=(layout.state,))
+    domains = Domains(
+        sandbox_level(config), visible=(layout.root, repo.top), hidden=(layout.state,), limits=config.limits
+    )
     data = prepare(layout, config, device, domains)
     arena = campaign.measure_arena(config=config, repo=repo, device=device, data=data, base=state.base or repo.head())
     if state.campaign:

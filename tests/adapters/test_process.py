@@ -223,12 +223,6 @@ def test_a_deadline_does_not_depend_on_output(folder: Path) -> None:
         assert run(folder, "flood", deadline_s=0.5).reason is ExitReason.DEADLINE
 
 
-def test_a_log_flood_is_ended_at_its_limit(folder: Path) -> None:
-    with nothing_survives(folder):
-        result = run(folder, "flood", log_limit_bytes=1_000_000)
-    assert (result.reason, result.detail) == (ExitReason.KILLED, "log over 1000000 bytes")
-
-
 def test_a_payload_that_obeys_ends_by_itself_within_its_grace(folder: Path) -> None:
     with nothing_survives(folder):
         result = run(folder, "obey_term", kill="please", grace_s=60.0)
