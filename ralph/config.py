@@ -164,7 +164,7 @@ class LimitsTable(_Table):
 class SandboxTable(_Table):
     """[sandbox]: the level to insist on; auto takes the best this machine allows."""
 
-    level: Literal["auto", "bwrap", "none"] = "auto"
+    level: Literal["auto", "bwrap", "landlock", "none"] = "auto"
 
 
 class Config(_Table):

@@ -22,7 +22,10 @@ BY_ITSELF = frozenset({ExitReason.ENDED, ExitReason.DEADLINE, ExitReason.LIMIT})
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Start:
-    """What to start. `folder` is its kill domain; HOME and TMPDIR are made fresh in it. Seconds are wall clock."""
+    """What to start. `folder` is its kill domain; HOME and TMPDIR are made fresh in it. Seconds are wall clock.
+
+    `port` is the one that it may connect to without network, where it has no loopback of its own (level landlock).
+    """
 
     folder: Path
     argv: tuple[str, ...]
@@ -32,6 +35,7 @@ class Start:
     writable: tuple[Path, ...] = ()
     visible: tuple[Path, ...] = ()
     network: bool = False
+    port: int | None = None
     stdin: Path | None = None
     deadline_s: float | None = None
     grace_s: float = 0.0
@@ -75,6 +79,7 @@ class Domains:
             writable=(*own, *order.writable),
             hidden=self._hidden,
             network=order.network,
+            port=order.port,
         )
         return spawn(
             Command(

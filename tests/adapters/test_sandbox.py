@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from ralph.adapters import sandbox
+from ralph.adapters import landlock, sandbox
 from ralph.adapters.process import ExitReason, become_subreaper, recorded_exit, spawn
 from ralph.adapters.sandbox import Policy, Probe, SandboxError, SandboxLevel, accelerators, reached, wrap
 from tests.adapters.keeping import (
@@ -278,15 +278,13 @@ def test_without_a_sandbox_the_command_line_is_as_it_was() -> None:
     assert reached(SandboxLevel.NONE) == Probe(level=SandboxLevel.NONE)
 
 
-def test_landlock_is_not_pretended() -> None:
-    probe = reached(SandboxLevel.LANDLOCK)
-    assert probe.level is SandboxLevel.NONE
-    assert "not available" in probe.reason
-    with pytest.raises(SandboxError, match="not available"):
-        wrap(SandboxLevel.LANDLOCK, Policy(), ("true",))
+@pytest.fixture
+def _no_landlock(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(landlock, "abi", lambda: 0)
 
 
-def test_a_machine_without_bubblewrap_reaches_no_level_and_says_why(
+@pytest.mark.usefixtures("_no_landlock")
+def test_a_machine_without_bubblewrap_and_landlock_reaches_no_level_and_says_why(
     hostile: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("PATH", str(hostile))
@@ -296,6 +294,7 @@ def test_a_machine_without_bubblewrap_reaches_no_level_and_says_why(
         wrap(SandboxLevel.BWRAP, Policy(), ("true",))
 
 
+@pytest.mark.usefixtures("_no_landlock")
 def test_a_bubblewrap_that_fails_reaches_no_level_and_its_words_are_kept(
     hostile: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
