@@ -29,6 +29,7 @@ SETTINGS = ("core.hooksPath=/dev/null", "core.fsmonitor=false", "gc.auto=0", "co
 OPTIONS = tuple(word for setting in SETTINGS for word in ("-c", setting))
 NOTES = "ralph"
 DRAFT_CHARACTERS = 12_000
+MOST_CODE = 1_000_000  # characters of one editable file: parsing takes a hundred times its size in memory
 EMPTY_TREE = "4b825dc642cb6eb9a060e54bf8d69288fbee4904"
 REGULAR_MODES = frozenset({"100644", "100755", "000000"})  # 000000: the file is not there on that side
 
@@ -193,13 +194,17 @@ class GitRepo:
         before, after = self.files(base), self.files(tree)
         for file, text in after.items():
             _refuse_unparsable(file, text)
+        try:
+            constants = changed_constants(constants_of(before), constants_of(after))
+        except RecursionError:
+            raise RefusedError("an expression is nested too deeply to be read") from None
         added, removed = self._numstat(base, tree)
         return Change(
             tree=tree,
             files=tuple(files),
             lines_added=added,
             lines_removed=removed,
-            constants=changed_constants(constants_of(before), constants_of(after)),
+            constants=constants,
         )
 
     def draft(self, name: str, base: str) -> str:
@@ -378,8 +383,12 @@ def _stderr(error: GitCommandError) -> str:
 def _refuse_unparsable(file: str, text: str) -> None:
     if not file.endswith(".py"):
         return
+    if len(text) > MOST_CODE:
+        raise RefusedError(f"{file} has {len(text):,} characters; at most {MOST_CODE:,} are read as code")
     try:
         ast.parse(text)
+    except (RecursionError, MemoryError):  # the parser's stack, not the machine's
+        raise RefusedError(f"{file} does not parse: an expression is nested too deeply") from None
     except (SyntaxError, ValueError) as error:
         line = getattr(error, "lineno", None)
         raise RefusedError(f"{file} does not parse{f' (line {line})' if line else ''}: {error}") from None

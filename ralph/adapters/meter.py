@@ -8,7 +8,7 @@ that the kernel keeps: open files, the size of any one file, core dumps; an ordi
 
 Not covered: what happens between two looks (some 50 ms; memory is filled at a few GB/s). But for what the machine has
 left: memory in files that nobody has mapped and that lie on no disk of its own (memfd, a shared /dev/shm); files
-deleted while open; folders that an ordinary user's payload made unreadable.
+deleted while open; folders that an ordinary user's payload made unreadable, or deeper than the name of a path goes.
 """
 # ruff: noqa: PTH116, PTH123, PTH208
 

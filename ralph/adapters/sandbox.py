@@ -30,6 +30,11 @@ TMP = Path("/tmp")
 ALWAYS_HIDDEN = (Path("/run"), Path("/var/tmp"))  # and /tmp, which is replaced
 # What of /run programs live in or need: NixOS, systemd-resolved, resolvconf, the daemon of NVIDIA's driver.
 RUN_VISIBLE = ("current-system", "opengl-driver", "systemd/resolve", "resolvconf", "nvidia-persistenced")
+# Of /proc: what steers the machine. Root may write there without any capability (a core_pattern is a command that the
+# kernel runs, outside), and bubblewrap (0.8) covers only what it finds writable as a folder.
+KNOBS = tuple(
+    Path("/proc") / name for name in ("sys", "sysrq-trigger", "fs", "scsi", "driver", "acpi", "mtrr", "asound")
+)
 ACCELERATORS = ("nvidia*", "dri", "kfd", "infiniband")
 HARMLESS = ("null", "zero", "full", "random", "urandom", "tty")
 SHARED_MEMORY = Path("/dev/shm")
@@ -145,6 +150,9 @@ def _mounts(policy: Policy) -> list[str]:
     for device in accelerators(Path("/dev")):
         options += _bind("--dev-bind", device, device)
     options += ["--proc", "/proc"]
+    for knob in KNOBS:
+        if knob.exists():
+            options += _bind("--ro-bind", knob, knob)
     for path in sorted(mounts, key=lambda path: len(path.parts)):
         options += mounts[path]
     for path in hidden:

@@ -175,6 +175,15 @@ def test_there_are_no_capabilities_and_no_disks(folder: Path) -> None:
 
 
 @needs_bubblewrap
+def test_not_even_root_can_write_settings_of_the_kernel(folder: Path) -> None:
+    """One of them is a command that the kernel runs, outside, when a program crashes."""
+    script = "for f in /proc/sys/kernel/core_pattern /proc/sys/kernel/core_uses_pid /proc/sysrq-trigger; do"
+    log = shell(folder, Policy(), f"{script} test -e $f && true >> $f && echo wrote; done; cat /proc/sys/kernel/ostype")
+    assert "wrote" not in log
+    assert log.endswith("Linux\n"), "they can be read"
+
+
+@needs_bubblewrap
 def test_a_promised_descriptor_the_lock_and_the_streams_pass(folder: Path) -> None:
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     program = "import os, socket; socket.socket(fileno=int(os.environ['RALPH_GUN_FD'])).send(b'ready'); print('said')"
