@@ -11,6 +11,7 @@ from ralph.adapters.files import remove_tree
 from ralph.adapters.limits import limits_of
 from ralph.adapters.process import Child, Command, Exit, ExitReason, reap_leftovers, recorded_exit, spawn
 from ralph.adapters.sandbox import Policy, SandboxLevel, wrap
+from ralph.adapters.short_names import is_short, short_name
 from ralph.adapters.untrusted import UntrustedFileError, read_untrusted_tail
 from ralph.config import LimitsTable
 
@@ -74,12 +75,18 @@ class Domains:
         limits = limits_of(self._limits, order.folder)
         env = scrubbed(os.environ, order.folder, extra=order.arena_env) | order.env
         own = (order.folder / "home", order.folder / "tmp")
+        tmp = None
+        if not is_short(own[1]):
+            tmp = own[1] if self.level is SandboxLevel.BWRAP else None
+            if "TMPDIR" not in {**order.arena_env, **order.env}:
+                env["TMPDIR"] = "/tmp" if tmp else str(short_name(own[1]))
         policy = Policy(
             read_only=(*self._visible, *order.visible),
             writable=(*own, *order.writable),
             hidden=self._hidden,
             network=order.network,
             port=order.port,
+            tmp=tmp,
         )
         return spawn(
             Command(

@@ -53,5 +53,27 @@ def test_no_attack_that_a_level_covers_gets_anywhere(
 def test_the_quick_ones_get_nowhere_at_the_level_of_this_machine(side: Side, tmp_path: Path, marked: Left) -> None:
     level = reached(SandboxLevel.BWRAP).level
     attacks = only(ATTACKS, side, level, quick=True)
-    assert broken_promises(tmp_path / "arena", level, attacks[:4]) == []
+    assert broken_promises(tmp_path / "arena", level, attacks[:3]) == []
     assert marked() == []
+
+
+HARMLESS = {
+    SandboxLevel.NONE: (
+        "reads the validation data",
+        "reads the supervisor's environment",
+        "reaches a server on the loopback",
+        "signals the supervisor",
+    ),
+    SandboxLevel.LANDLOCK: ("starts work at a socket outside", "changes the mode of ralph's files"),
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("level", HARMLESS)
+def test_the_suite_notices_what_gets_through(level: SandboxLevel, tmp_path: Path) -> None:
+    """What a level does not cover does get through there, else the suite, or the table, would be wrong."""
+    needs(level)
+    attacks = [attack for attack in RUNS if attack.name in HARMLESS[level]]
+    assert not any(level in attack.covered for attack in attacks)
+    found = broken_promises(tmp_path / "arena", level, attacks)
+    assert [name for name in HARMLESS[level] if not any(f"run: {name}: BREACH" in line for line in found)] == []
