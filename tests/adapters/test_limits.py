@@ -297,14 +297,13 @@ def test_a_container_may_have_less_memory_than_its_machine(tmp_path: Path, monke
     assert machine_memory() == 1_000_000
 
 
-def test_looking_costs_next_to_nothing(folder: Path) -> None:
+def test_looking_costs_next_to_nothing() -> None:
     """The time between two looks grows with what one costs, which leaves a hundredth to looking."""
-    folder.mkdir()
     this = meter.Meter({**ORDERS, "memory_bytes": 1 << 50, "tasks": 10_000, "spare_memory_bytes": 1}, [])
     this.look([os.getpid()] * 2000)
     slow_s = this.wait_s
-    this.look([os.getpid()])
-    assert (this.wait_s, slow_s) == (meter.SHORTEST_S, meter.LONGEST_S)
+    quick_s = min((this.look([os.getpid()]), this.wait_s)[1] for _ in range(50))
+    assert (quick_s, slow_s) == (meter.SHORTEST_S, meter.LONGEST_S)
 
 
 def test_a_payload_that_ends_within_its_limits_is_not_disturbed(folder: Path) -> None:
