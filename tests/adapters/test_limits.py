@@ -93,7 +93,7 @@ def test_files_in_memory_disks_of_its_own_are_memory(folder: Path) -> None:
     assert result.limit is LimitKind.MEMORY
 
 
-@pytest.mark.parametrize("kind", ["bomb", "many_threads", pytest.param("scattered_bomb", marks=pytest.mark.slow)])
+@pytest.mark.parametrize("kind", ["bomb", "many_threads"])
 def test_processes_and_threads_are_counted_over_the_whole_tree(kind: str, folder: Path) -> None:
     result = run(folder, kind, tasks=200)
     assert (result.reason, result.limit) == (ExitReason.LIMIT, LimitKind.PROCESSES)
