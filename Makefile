@@ -7,7 +7,7 @@ PY := .venv/bin/python
 # Two processes, each with whole files, so that what the tests of a file share is made once; in the order of the folders.
 TWO := -q -n 2 --dist loadfile --no-loadscope-reorder
 
-.PHONY: loop test check bench clean help
+.PHONY: loop test check bench drills clean help
 .DEFAULT_GOAL := help
 
 help:
@@ -15,6 +15,7 @@ help:
 	@echo 'make test    the tests (ARGS="-k ledger")'
 	@echo 'make check   lint, types, layers and every test: what CI runs'
 	@echo 'make bench   what we claim, measured on this machine'
+	@echo 'make drills  attack it, and write what held into docs/isolation.md'
 	@echo 'make clean   remove the environment and caches; your state/ stays'
 
 # A machine that has torch already (a CUDA box) keeps using its own; elsewhere the pinned one is installed.
@@ -47,6 +48,9 @@ check: .venv/ready
 
 bench: .venv/ready
 	@$(PY) -m benchmarks $(ARGS)
+
+drills: .venv/ready
+	@$(PY) -m drills $(ARGS)
 
 clean:
 	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis build *.egg-info

@@ -155,10 +155,22 @@ class RecallTable(_Table):
     embed_command: str = ""
 
 
+class LimitsTable(_Table):
+    """[limits]: what an agent, a run or a scorer may use of the machine; 0 leaves it to the machine's size."""
+
+    memory_gb: float = Field(default=0.0, ge=0)
+    processes: int = Field(default=0, ge=0)
+    open_files: int = Field(default=0, ge=0)
+    log_mb: float = Field(default=256.0, gt=0)
+    disk_gb: float = Field(default=0.0, ge=0)
+    spare_memory_gb: float = Field(default=0.0, ge=0)
+    spare_disk_gb: float = Field(default=0.5, ge=0)
+
+
 class SandboxTable(_Table):
     """[sandbox]: the level to insist on; auto takes the best this machine allows."""
 
-    level: Literal["auto", "bwrap", "none"] = "auto"
+    level: Literal["auto", "bwrap", "landlock", "none"] = "auto"
 
 
 class Config(_Table):
@@ -172,6 +184,7 @@ class Config(_Table):
     agent: AgentTable = AgentTable()
     agents: dict[str, AgentEntry] = Field(default_factory=dict)
     budget: BudgetTable = BudgetTable()
+    limits: LimitsTable = LimitsTable()
     sandbox: SandboxTable = SandboxTable()
     recall: RecallTable = RecallTable()
 

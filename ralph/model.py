@@ -48,6 +48,10 @@ class CrashKind(StrEnum):
     NO_SCORE = "no score"
     DEADLINE = "deadline"
     KILLED = "killed"
+    MEMORY_LIMIT = "memory limit"
+    PROCESS_LIMIT = "process limit"
+    DISK_LIMIT = "disk limit"
+    OUTPUT_LIMIT = "output limit"
 
 
 class Outcome(StrEnum):

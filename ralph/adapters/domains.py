@@ -9,16 +9,18 @@ from pathlib import Path
 
 from ralph.adapters.environment import scrubbed
 from ralph.adapters.files import remove_tree
+from ralph.adapters.limits import limits_of
 from ralph.adapters.process import Child, Command, Exit, ExitReason, reap_leftovers, recorded_exit, spawn
 from ralph.adapters.sandbox import TMP, Policy, SandboxLevel, wrap
 from ralph.adapters.untrusted import UntrustedFileError, read_untrusted_tail
+from ralph.config import LimitsTable
 
 REAP_S = 30.0  # how long what an earlier supervisor left may take to be gone
 # A Unix socket's name has 107 bytes at most, and multiprocessing adds 32 to TMPDIR: /pymp-abcdefgh/listener-abcdefgh.
 MOST_TMPDIR = 72
 LOG = "log.txt"
-LOG_LIMIT_BYTES = 256 * 2**20
 LOG_TAIL_BYTES = 256 * 2**10
+BY_ITSELF = frozenset({ExitReason.ENDED, ExitReason.DEADLINE, ExitReason.LIMIT})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -26,6 +28,8 @@ class Start:
     """What to start. `folder` is its kill domain; HOME and TMPDIR are made fresh for it. Seconds are wall clock.
 
     `home` is what HOME holds at the start, by the path in it; only its owner may read that.
+
+    `port` is the one that it may connect to without network, where it has no loopback of its own (level landlock).
     """
 
     folder: Path
@@ -36,6 +40,7 @@ class Start:
     writable: tuple[Path, ...] = ()
     visible: tuple[Path, ...] = ()
     network: bool = False
+    port: int | None = None
     stdin: Path | None = None
     deadline_s: float | None = None
     grace_s: float = 0.0
@@ -46,8 +51,16 @@ class Start:
 class Domains:
     """Starts children at one sandbox level; of `visible` folders all may read, of `hidden` ones below them none."""
 
-    def __init__(self, level: SandboxLevel, *, visible: tuple[Path, ...], hidden: tuple[Path, ...]) -> None:
+    def __init__(
+        self,
+        level: SandboxLevel,
+        *,
+        visible: tuple[Path, ...],
+        hidden: tuple[Path, ...],
+        limits: LimitsTable | None = None,
+    ) -> None:
         self.level = level
+        self._limits = limits or LimitsTable()
         self._visible, self._hidden = visible, hidden
 
     def fresh(self, folder: Path) -> Path:
@@ -60,16 +73,25 @@ class Domains:
         return folder
 
     def start(self, order: Start) -> Child:
-        """Start it. The folder must be fresh."""
+        """Start it. The folder must be fresh.
+
+        Raises:
+            LowDiskError: there is too little room to begin anything.
+        """
+        limits = limits_of(self._limits, order.folder)
         tmp = self._tmp(order.folder)
+        own = (home_of(order.folder), order.folder / "tmp")
         env = scrubbed(os.environ, order.folder, extra=order.arena_env, tmp=tmp) | order.env
         for name, content in order.home.items():
-            _put(home_of(order.folder) / name, content)
+            _put(own[0] / name, content)
+        scratch = tmp if self.level is not SandboxLevel.BWRAP else None
+        writable = (*own, *([scratch] if scratch else ()), *order.writable)
         policy = Policy(
             read_only=(*self._visible, *order.visible),
-            writable=(home_of(order.folder), order.folder / "tmp", *order.writable),
+            writable=writable,
             hidden=self._hidden,
             network=order.network,
+            port=order.port,
             tmp=order.folder / "tmp",
         )
         return spawn(
@@ -83,8 +105,9 @@ class Domains:
                 deadline_s=order.deadline_s,
                 grace_s=order.grace_s,
                 pass_fds=order.pass_fds,
-                log_limit_bytes=LOG_LIMIT_BYTES,
-                scratch=tmp if self.level is not SandboxLevel.BWRAP else None,
+                scratch=scratch,
+                limits=limits,
+                folders=writable,
             )
         )
 
@@ -126,11 +149,11 @@ def read_log(folder: Path) -> str:
 
 
 def finished(folder: Path) -> Exit | None:
-    """How a domain ended, if by itself or at its deadline and not by a supervisor's death."""
+    """How a domain ended, if by itself, at its deadline or at a limit, and not by a supervisor's wish or death."""
     exit_ = recorded_exit(folder)
     if exit_ is not None:
         remove_tree(short_tmp(folder))  # its supervisor died before it
-    return exit_ if exit_ is not None and exit_.reason in (ExitReason.ENDED, ExitReason.DEADLINE) else None
+    return exit_ if exit_ is not None and exit_.reason in BY_ITSELF else None
 
 
 def shell(command: str) -> tuple[str, ...]:

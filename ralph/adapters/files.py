@@ -6,7 +6,6 @@ returns; a row torn by a crash has no newline, and is cut before the next one is
 
 import contextlib
 import os
-import shutil
 import stat
 from collections.abc import Iterator
 from pathlib import Path
@@ -139,20 +138,52 @@ def last_lines(path: Path, most_bytes: int = TAIL_BYTES) -> list[str]:
 
 
 def remove_tree(path: Path) -> None:
-    """Remove whatever is at `path`, also folders that were made unreadable; never follows a link.
+    """Remove whatever is at `path`, also folders that were made unreadable; never follows a link, never waits.
+
+    Of any depth: a folder below a folder is moved to the top first. Names as long as that would not be taken, and what
+    calls itself for each level comes to an end. Nobody else may be at work in there.
 
     Raises:
         OSError: when something could not be removed, for instance because it belongs to another user.
     """
-    if path.is_symlink() or path.is_file():
-        path.unlink()
-        return
-    if not path.exists():
+    if path.is_symlink() or not path.is_dir():
+        path.unlink(missing_ok=True)  # a FIFO, too: opening it would wait for a writer
         return
     path.chmod(0o700)
-    for folder, names, _ in os.walk(path):
-        for name in names:
-            below = Path(folder, name)
-            if not below.is_symlink():
-                below.chmod(0o700)
-    shutil.rmtree(path)
+    top = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    try:
+        _empty(top)
+    finally:
+        os.close(top)
+    path.rmdir()
+
+
+def _empty(top: int) -> None:
+    """Remove everything below an open folder."""
+    names = os.listdir(top)
+    moved = 0
+    while names:
+        name = names.pop()
+        if not _is_folder(name, top):
+            os.unlink(name, dir_fd=top)
+            continue
+        os.chmod(name, 0o700, dir_fd=top)
+        fd = os.open(name, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=top)
+        try:
+            for below in os.listdir(fd):  # noqa: PTH208 - no path is long enough for where this is
+                if not _is_folder(below, fd):
+                    os.unlink(below, dir_fd=fd)
+                    continue
+                moved += 1
+                while (place := f".removing-{moved}") in names:
+                    moved += 1
+                os.chmod(below, 0o700, dir_fd=fd)  # a folder that cannot be written cannot be moved
+                os.rename(below, place, src_dir_fd=fd, dst_dir_fd=top)
+                names.append(place)
+        finally:
+            os.close(fd)
+        os.rmdir(name, dir_fd=top)
+
+
+def _is_folder(name: str, fd: int) -> bool:
+    return stat.S_ISDIR(os.stat(name, dir_fd=fd, follow_symlinks=False).st_mode)

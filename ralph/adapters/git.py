@@ -203,14 +203,18 @@ class GitRepo:
             if mistake := syntax_error(file, text):
                 raise RefusedError(f"{file} does not parse: {mistake}")
             refuse_secret(self._redact, file, before.get(file, ""), text)
+        try:
+            constants, meaning = changed_constants(constants_of(before), constants_of(after)), meaning_of(contents)
+        except RecursionError:
+            raise RefusedError("an expression is nested too deeply to be read") from None
         added, removed = self._numstat(base, tree)
         return Change(
             tree=tree,
             files=tuple(files),
             lines_added=added,
             lines_removed=removed,
-            constants=changed_constants(constants_of(before), constants_of(after)),
-            meaning=meaning_of(contents),
+            constants=constants,
+            meaning=meaning,
         )
 
     def draft(self, name: str, base: str) -> str:

@@ -14,17 +14,20 @@ import marshal
 import os
 import signal
 import socket
+import struct
 import subprocess
 import sys
 import threading
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
+from importlib.util import MAGIC_NUMBER
 from pathlib import Path
 
 from ralph.adapters import shim
 from ralph.adapters.files import remove_tree
 from ralph.adapters.leftovers import DOMAIN_VARIABLE, LOCK_NAME, bury, orphans, reap_leftovers, sweep
+from ralph.adapters.limits import LimitKind, Limits
 
 __all__ = [
     "Child",
@@ -51,6 +54,7 @@ class ExitReason(StrEnum):
     DEADLINE = "deadline"
     KILLED = "killed"
     ORPHANED = "orphaned"
+    LIMIT = "limit"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,8 +62,9 @@ class Exit:
     """How a payload ended, once nothing of it is left.
 
     Attributes:
-        reason: ended by itself, by its deadline, on request (or by its log limit), or because the supervisor died.
+        reason: ended by itself, by its deadline, on request, because the supervisor died, or by one of its limits.
         detail: the words of the request, the deadline, or why it could not be started.
+        limit: which one.
         status: exit status of the leader; 127 if it could not be started; None if a signal ended it or it never was.
         signal: number of the signal that ended the leader.
         seconds: from its start until nothing of it was left.
@@ -71,6 +76,7 @@ class Exit:
 
     reason: ExitReason
     detail: str = ""
+    limit: LimitKind | None = None
     status: int | None = None
     signal: int | None = None
     seconds: float = 0.0
@@ -98,8 +104,9 @@ class Command:
         deadline_s: seconds it may live, kept by the shim; None is for ever.
         pass_fds: descriptors it inherits, under the same numbers. Close your copies after `spawn`.
         grace_s: seconds between TERM and KILL when it is killed or late; 0 kills at once.
-        log_limit_bytes: it is killed when its log grows beyond this (seen twice a second).
         scratch: a folder outside the domain's that is its own as well, and removed by `close` after its end.
+        limits: what it may use of the machine; seen some twenty times a second.
+        folders: those that its disk limit is about.
     """
 
     argv: tuple[str, ...]
@@ -111,8 +118,9 @@ class Command:
     deadline_s: float | None = None
     pass_fds: tuple[int, ...] = ()
     grace_s: float = 0.0
-    log_limit_bytes: int | None = None
     scratch: Path | None = None
+    limits: Limits = field(default_factory=Limits)
+    folders: tuple[Path, ...] = ()
 
 
 class Child:
@@ -298,7 +306,9 @@ def _spec(command: Command) -> int:
         "folder": str(command.folder.resolve()),
         "deadline_s": command.deadline_s,
         "grace_s": command.grace_s,
-        "log_limit_bytes": command.log_limit_bytes,
+        "limits": command.limits.orders(),
+        "folders": [str(path) for path in command.folders],
+        "programs": str(Path(shim.__file__).parent),
         "pass_fds": list(command.pass_fds),
     }
     fd = os.memfd_create("ralph-shim")
@@ -328,13 +338,28 @@ def _start_shim(fds: tuple[int, int, int], stdin: int, log: int, command: Comman
 def _shim_program() -> str:
     """The shim's bytecode if this interpreter has left it on disk, which spares 4 ms of compiling, else its source."""
     compiled = shim.__spec__.cached
-    return compiled if compiled is not None and Path(compiled).exists() else shim.__file__
+    return compiled if compiled is not None and _is_fresh(Path(compiled), Path(shim.__file__)) else shim.__file__
+
+
+def _is_fresh(compiled: Path, source: Path) -> bool:
+    """Whether bytecode is of this very source: who runs a file by its name gets no such check from Python (PEP 552)."""
+    try:
+        with compiled.open("rb") as file:
+            header = file.read(16)
+        info = source.stat()
+    except OSError:
+        return False
+    made_from = struct.pack("<4sIII", MAGIC_NUMBER, 0, int(info.st_mtime) & 0xFFFFFFFF, info.st_size & 0xFFFFFFFF)
+    return header == made_from
 
 
 def _parse(data: bytes) -> Exit | None:
     try:
         record = json.loads(data)
         del record["schema"]
-        return Exit(**{**record, "reason": ExitReason(record["reason"])})
+        limit = record.pop("limit", None)
+        return Exit(
+            **{**record, "reason": ExitReason(record["reason"]), "limit": None if limit is None else LimitKind(limit)}
+        )
     except (ValueError, TypeError, KeyError):
         return None

@@ -14,6 +14,7 @@ from ralph.adapters.domains import Domains, Start, finished, log_of, read_log, s
 from ralph.adapters.files import write_atomic
 from ralph.adapters.git import GitRepo
 from ralph.adapters.gun import Budget, Gun, Times
+from ralph.adapters.limits import LimitKind
 from ralph.adapters.machine import load_record
 from ralph.adapters.process import Child, Exit, ExitReason
 from ralph.adapters.redaction import redact_file, redact_folder
@@ -34,6 +35,14 @@ REPORT = f"{OUT}/report.json"
 REPORT_BYTES = 64 * 1024
 PROGRESS = f"{OUT}/progress.jsonl"
 PROGRESS_TAIL_BYTES = 4096
+LIMITS = {
+    LimitKind.MEMORY: CrashKind.MEMORY_LIMIT,
+    LimitKind.PROCESSES: CrashKind.PROCESS_LIMIT,
+    LimitKind.OUTPUT: CrashKind.OUTPUT_LIMIT,
+    LimitKind.DISK: CrashKind.DISK_LIMIT,
+    LimitKind.LARGEST: CrashKind.OUT_OF_MEMORY,
+    LimitKind.MACHINE: None,  # says nothing about the run
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -156,9 +165,11 @@ class LocalRunner:
         run = self._run
         if exit_.reason is ExitReason.DEADLINE:
             return Outcome.CRASH, CrashKind.DEADLINE, _late(run, phases)
+        if exit_.limit is not None:
+            kind = LIMITS[exit_.limit]
+            return (Outcome.VOID if kind is None else Outcome.CRASH), kind, exit_.detail
         if exit_.reason is not ExitReason.ENDED:
-            flood = exit_.detail.startswith("log over")
-            return (Outcome.CRASH, CrashKind.KILLED, exit_.detail) if flood else (Outcome.VOID, None, exit_.detail)
+            return Outcome.VOID, None, exit_.detail
         if exit_.status != 0:
             kind, reason = classify(status=exit_.status, signal=exit_.signal, log=log)
             return Outcome.CRASH, kind, exit_.detail or reason

@@ -5,6 +5,7 @@ nothing of the agent's but the artifact. A reported score is read from the run's
 """
 
 import math
+import stat
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -14,7 +15,7 @@ from ralph.adapters.data import PreparedData
 from ralph.adapters.domains import Domains, Start, finished, log_of, read_log, shell
 from ralph.adapters.process import Child, Exit, ExitReason
 from ralph.adapters.redaction import redact_file, redact_folder
-from ralph.adapters.runner import ARTIFACT, OUT
+from ralph.adapters.runner import ARTIFACT, LIMITS, OUT
 from ralph.adapters.seal import Seal
 from ralph.adapters.untrusted import UntrustedFileError, read_untrusted
 from ralph.config import Config
@@ -32,6 +33,12 @@ ARENA = "arena"  # where the arena's fixed files lie in the sealed copy
 ANSWERS = "answer"  # the folder that a scorer may write to
 ANSWER = "score.json"
 ANSWER_BYTES = 2**20
+ODD_FILES = {
+    stat.S_IFIFO: "a FIFO",
+    stat.S_IFLNK: "a symbolic link",
+    stat.S_IFDIR: "a folder",
+    stat.S_IFSOCK: "a socket",
+}
 CRASHES = {
     "nan": CrashKind.NAN,
     "no_artifact": CrashKind.NO_ARTIFACT,
@@ -61,11 +68,22 @@ class ArenaScorer:
         return self._seal.broken()
 
     def remains(self, order: ScoreOrder) -> Scored | None:
-        """What a scorer said that finished while no supervisor looked. A reported score is simply read again."""
+        """What a scorer said that finished while no supervisor looked, or what needs none; a reported score is read."""
         if self._config.score.mode is ScoreMode.REPORTED:
             return self._reported(order)
         exit_ = finished(self._layout.score(order.id, order.run))
-        return None if exit_ is None else self._result(order, exit_)
+        return self._odd_artifact(order) if exit_ is None else self._result(order, exit_)
+
+    def _odd_artifact(self, order: ScoreOrder) -> Scored | None:
+        """No scorer is started for an artifact that would hang it or lead it elsewhere. One may be missing."""
+        try:
+            mode = (self._layout.run(order.id, order.run) / OUT / ARTIFACT).lstat().st_mode
+        except OSError:
+            return None
+        if stat.S_ISREG(mode):
+            return None
+        reason = f"the artifact is {ODD_FILES.get(stat.S_IFMT(mode), 'no regular file')}, not a regular file"
+        return Scored(id=order.id, run=order.run, outcome=Outcome.CRASH, crash=CrashKind.NO_ARTIFACT, reason=reason)
 
     def start(self, order: ScoreOrder) -> Job[Scored]:
         """Start the scorer's process."""
@@ -127,6 +145,11 @@ class ArenaScorer:
         redact_folder(folder / "answer", self._redact)
         log = read_log(folder)
         seconds = round(exit_.seconds, 3)
+        if exit_.limit is not None and (kind := LIMITS[exit_.limit]) is not None:  # by what the artifact made it do
+            why = f"the scorer was ended: {exit_.detail}"
+            return Scored(id=order.id, run=order.run, outcome=Outcome.CRASH, crash=kind, reason=why, seconds=seconds)
+        if exit_.limit is not None:
+            return _void(order, exit_.detail, seconds)
         if exit_.reason is not ExitReason.ENDED:
             return _void(order, f"the scorer did not end within {self._config.score.timeout_s:g} s", seconds)
         if exit_.status != 0:

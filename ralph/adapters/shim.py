@@ -11,11 +11,12 @@ run and scorer waits for it to start. Its standard input, output and error are t
 
 Covered: all that the payload leaves behind, however it was started (double fork, setsid, cleared environment, closed
 descriptors, ignored or stopping signals, fork storms), after a normal end, a deadline, a request or the supervisor's
-death. Not covered: a payload of the same user, outside a sandbox, that kills this process. The supervisor, a subreaper
-too, sweeps up then.
+death; and its limits (`meter`). Not covered: a payload of the same user, outside a sandbox, that kills this process.
+The supervisor, a subreaper too, sweeps up then. Nor, outside bubblewrap, a storm of root's that forks faster than one
+processor can stop it, in sessions of its own.
 """
 # Neither pathlib nor contextlib: they would cost more start-up time than all that is imported here.
-# ruff: noqa: PTH105, PTH110, PTH112, PTH118, PTH123, PTH208, SIM105
+# ruff: noqa: PTH110, PTH112, PTH118, PTH123, PTH208, SIM105
 
 import _signal as signal  # type: ignore[import-not-found]  # the public one builds enums, for 7 ms
 import ctypes
@@ -37,7 +38,6 @@ PR_SET_CHILD_SUBREAPER = 36
 PR_SET_NO_NEW_PRIVS = 38
 WAIT_ALL = 0x40000000  # __WALL: also children cloned with another exit signal than SIGCHLD
 TICK_S = 0.002  # between two looks at processes that are being killed
-LOG_CHECK_S = 0.5
 NEVER_S = 3600.0
 TERMINAL = ("SIGINT", "SIGQUIT", "SIGHUP", "SIGTSTP", "SIGTTIN", "SIGTTOU")
 IGNORED = (*TERMINAL, "SIGTERM", "SIGPIPE", "SIGUSR1", "SIGUSR2", "SIGALRM")
@@ -77,11 +77,13 @@ def children(parent: int) -> "list[Identity]":
     return [(pid, stat[3]) for pid, stat in stats if stat is not None and stat[1] == parent]
 
 
-def descendants(roots: "list[Identity]") -> "list[Identity]":
-    """`roots` and everything below them, parents first."""
+def descendants(roots: "list[Identity]", most: "int | None" = None) -> "list[Identity]":
+    """`roots` and everything below them, parents first; little more than `most` of them if there are more."""
     found = list(roots)
     seen = set(roots)
     for pid, _ in found:  # grows while it is walked
+        if most is not None and len(found) > most:
+            break
         fresh = [child for child in children(pid) if child not in seen]
         seen.update(fresh)
         found.extend(fresh)
@@ -121,16 +123,22 @@ def strike(roots: "Callable[[], list[Identity]]", struck: "set[Identity]") -> No
     """Stop, then kill all that hangs below the roots of the moment; adds to `struck` whom it killed.
 
     Killing processes as they are found loses against a fork storm. A stopped one forks no more, so stopping comes
-    first, until a look finds nobody new.
+    first, from the top: whoever is stopped before its children are looked up has no more than those. What was on its
+    way meanwhile is found by the next look, and there is one until it finds nobody new.
     """
     stopped: set[Identity] = set()
     found_new = True
     while found_new:
         found_new = False
-        for process in descendants(roots()):
+        found = roots()
+        seen = set(found)
+        for process in found:  # grows while it is walked
             if process not in stopped and send(process, signal.SIGSTOP):
                 stopped.add(process)
                 found_new = True
+            fresh = [child for child in children(process[0]) if child not in seen]
+            seen.update(fresh)
+            found.extend(fresh)
     for process in descendants(roots()):
         if send(process, signal.SIGKILL):
             struck.add(process)
@@ -155,24 +163,6 @@ def find_program(name: str, search_path: str) -> str:
     return name
 
 
-def write_whole(folder: str, name: str, data: bytes) -> None:
-    """Write a file so that it is either absent or whole, whenever the machine stops."""
-    path = os.path.join(folder, name)
-    fd = os.open(f"{path}.tmp", os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW, 0o644)
-    try:
-        while data:
-            data = data[os.write(fd, data) :]  # may come up short
-        os.fsync(fd)
-    finally:
-        os.close(fd)
-    os.replace(f"{path}.tmp", path)
-    fd = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(fd)
-    finally:
-        os.close(fd)
-
-
 class Domain:
     """The payload and all below it, from its start to the last process reaped."""
 
@@ -185,12 +175,19 @@ class Domain:
         self.wait_status: int | None = None
         self.struck: set[Identity] = set()
         self.heard = b""
+        self.meter: Any = None
+        self.limit: str | None = None  # the kind of the limit that ended it
+        self.look_at = 0.0
         self.started = time.monotonic()
         self.allowed_s: float | None = spec["deadline_s"]  # counted from the start
 
     def start(self) -> None:
         """Start the payload in a session of its own: no terminal, default signals, the promised descriptors only."""
+        import meter  # type: ignore[import-not-found]  # beside this file
+
         argv, environment, passed = self.spec["argv"], self.spec["env"], self.spec["pass_fds"]
+        meter.confine(self.spec["limits"])
+        self.meter = meter.Meter(self.spec["limits"], self.spec["folders"])
         os.chdir(self.spec["cwd"])
         os.set_inheritable(self.lock, True)
         self.leader = os.posix_spawn(
@@ -262,24 +259,38 @@ class Domain:
 
     def why_end(self) -> tuple[str, str] | None:
         """Reason and detail to end the payload now, None while there are none."""
-        limit = self.spec["log_limit_bytes"]
         wish = self.listen()  # first: it may move the deadline
         if wish is not None:
             return wish
         if self.left_s() <= 0:
             return "deadline", f"deadline of {self.allowed_s:g} s"
-        if limit is not None and os.fstat(1).st_size > limit:
-            return "killed", f"log over {limit} bytes"
         return None
+
+    def over_limit(self) -> tuple[str, str] | None:
+        """Reason and detail if the payload has more of something than it may have."""
+        if time.monotonic() < self.look_at:
+            return None
+        most = self.spec["limits"]["tasks"]
+        excess = self.meter.look([pid for pid, _ in descendants(children(os.getpid()), most)])
+        self.look_at = time.monotonic() + self.meter.wait_s
+        if excess is None:
+            return None
+        self.limit = excess[0]
+        try:
+            # One call for all that stayed in its group, and none of them can fork past it; we have not reaped the
+            # leader, so that the number is still its group's.
+            os.killpg(self.leader, signal.SIGKILL)
+        except OSError:
+            pass
+        return "limit", excess[1]
 
     def watch(self) -> tuple[str, str]:
         """Wait for the leader's end or for a reason to end it; the reason and its detail."""
-        at_most_s = NEVER_S if self.spec["log_limit_bytes"] is None else LOG_CHECK_S
         while self.running():
-            reason = self.why_end()
+            reason = self.why_end() or self.over_limit()
             if reason is not None:
                 return reason
-            self.pause(min(self.left_s(), at_most_s))
+            self.pause(min(self.left_s(), self.look_at - time.monotonic()))
         return "ended", ""
 
     def ask(self) -> None:
@@ -308,24 +319,25 @@ class Domain:
 
 def report(domain: Domain, reason: str, detail: str, ended: float) -> bytes:
     """The bytes of exit.json."""
-    import json
-    import resource
+    import ending  # type: ignore[import-not-found]  # beside this file
 
     now = time.monotonic()
     code = 127 if domain.wait_status is None else os.waitstatus_to_exitcode(domain.wait_status)
     started = domain.leader != 0
-    record = {
-        "schema": 1,
-        "reason": reason,
-        "detail": detail,
-        "status": code if code >= 0 and (started or reason == "ended") else None,
-        "signal": -code if code < 0 else None,
-        "seconds": round(now - domain.started, 6),
-        "peak_bytes": resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * 1024,
-        "stragglers": sum(pid != domain.leader for pid, _ in domain.struck),
-        "kill_ms": round((now - ended) * 1000, 3),
-    }
-    return json.dumps(record).encode() + b"\n"
+    ending.cut_log(1, domain.spec["limits"]["log_bytes"])
+    record: bytes = ending.record(
+        {
+            "reason": reason,
+            "detail": detail,
+            "limit": domain.limit,
+            "status": code if code >= 0 and (started or reason == "ended") else None,
+            "signal": -code if code < 0 else None,
+            "seconds": round(now - domain.started, 6),
+            "stragglers": sum(pid != domain.leader for pid, _ in domain.struck),
+            "kill_ms": round((now - ended) * 1000, 3),
+        }
+    )
+    return record
 
 
 def prepare() -> int:
@@ -339,6 +351,11 @@ def prepare() -> int:
     for option in (PR_SET_CHILD_SUBREAPER, PR_SET_NO_NEW_PRIVS):
         if prctl(option, 1, 0, 0, 0) != 0:
             raise OSError(ctypes.get_errno(), f"prctl({option}) failed")
+    try:
+        # Among ten thousand processes of a fork storm an ordinary one gets a ten thousandth of the processor.
+        os.sched_setscheduler(0, os.SCHED_RR | os.SCHED_RESET_ON_FORK, os.sched_param(1))
+    except OSError:
+        pass  # for that one needs privileges; an ordinary user's storms are held by their number (`meter.confine`)
     wake, writer = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
     signal.set_wakeup_fd(writer, warn_on_full_buffer=False)
     signal.signal(signal.SIGCHLD, lambda _number, _frame: None)
@@ -355,7 +372,7 @@ def keep(domain: Domain) -> bytes:
         except (OSError, ValueError) as error:
             reason = "ended", f"could not start {domain.spec['argv'][0]!r}: {error}"
         else:
-            import json  # noqa: F401 - now, while the payload starts, and not when somebody waits for its end
+            import ending  # noqa: F401 - now, and not when somebody waits for its end
 
             reason = domain.watch()
     ended = time.monotonic()
@@ -370,13 +387,16 @@ def main(spec_fd: int, control: int, lock: int) -> int:
     wake = prepare()
     with open(spec_fd, "rb") as file:
         spec = marshal.load(file)
+    sys.path.append(spec["programs"])  # last: where a name is in the standard library, that is meant
     os.set_inheritable(control, False)
     os.set_blocking(control, False)
     domain = Domain(spec, control, lock, wake)
     data = keep(domain)
+    import ending
+
     status = 0
     try:
-        write_whole(spec["folder"], EXIT_NAME, data)
+        ending.write_whole(spec["folder"], EXIT_NAME, data)
     except OSError:
         status = 3
     try:

@@ -9,6 +9,7 @@ from ralph.model import CrashKind
 
 TAIL_LINES = 40
 TAIL_CHARS = 4_000
+XFSZ = 25  # the signal for a file that grew beyond its limit
 
 _OUT_OF_MEMORY = re.compile(
     r"CUDA out of memory|OutOfMemoryError|\bMemoryError\b|Cannot allocate memory|DefaultCPUAllocator: can't allocate"
@@ -17,6 +18,7 @@ _OUT_OF_MEMORY = re.compile(
 _NAN = re.compile(
     r"\b(loss|grad\w*|score|logits?)\b[^\n]{0,40}\b(nan|inf|not finite|non-finite)\b|FloatingPointError", re.I
 )
+_TOO_LARGE = re.compile(r"\[Errno 27\] File too large")
 _ERROR_LINE = re.compile(r"^[A-Za-z_][\w.]*(Error|Exception|Interrupt|Exit|Warning|Failure)\b.*")
 
 
@@ -47,6 +49,8 @@ def classify(*, status: int | None, signal: int | None, log: str) -> tuple[Crash
         return CrashKind.OUT_OF_MEMORY, f"out of memory: {last_error(log)}"
     if _NAN.search(log[-TAIL_CHARS:]):
         return CrashKind.NAN, f"not a number: {last_error(log)}"
+    if signal == XFSZ or _TOO_LARGE.search(log[-TAIL_CHARS:]):
+        return CrashKind.DISK_LIMIT, f"a file larger than limits.disk_gb allows: {last_error(log)}"
     if signal == 9:
         return CrashKind.OUT_OF_MEMORY, "killed by the kernel (signal 9), most likely for want of memory"
     if signal is not None:

@@ -187,7 +187,9 @@ def rules_of(config: Config, wishes: Wishes, now: datetime) -> Rules:
 def domains_of(layout: Layout, config: Config, repo: GitRepo) -> Domains:
     """What all children may read, and what none of them finds: our state, and the logins in the user's home."""
     logins = login_files(os.environ, Path.home())
-    return Domains(sandbox_level(config), visible=(layout.root, repo.top), hidden=(layout.state, *logins))
+    return Domains(
+        sandbox_level(config), visible=(layout.root, repo.top), hidden=(layout.state, *logins), limits=config.limits
+    )
 
 
 def options_of(config: Config, device: str) -> Options:

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from enum import StrEnum
 from importlib import metadata
-from typing import Any
+from typing import Any, assert_never
 
 import click
 
@@ -95,7 +95,7 @@ def _machine(layout: Layout) -> Iterator[Finding]:
     yield _ask(part, "disk", lambda: _disk(layout))
     yield _ask(part, "torch", _torch, blocking=False)
     yield _ask(part, "device", lambda: _device(layout))
-    yield _ask(part, "bubblewrap", _bubblewrap, blocking=False)
+    yield _ask(part, "sandbox", _sandbox, blocking=False)
 
 
 def _git() -> tuple[Answer, str]:
@@ -128,11 +128,17 @@ def _device(layout: Layout) -> tuple[Answer, str]:
     return Answer.YES, f"{device}: {device_name(device)}" if device != "none" else "none asked for"
 
 
-def _bubblewrap() -> tuple[Answer, str]:
+def _sandbox() -> tuple[Answer, str]:
     probe = reached(SandboxLevel.BWRAP)
-    if probe.level is SandboxLevel.BWRAP:
-        return Answer.YES, "works: agents, runs and scorers are sandboxed"
-    return Answer.PARTLY, f"{probe.reason}. Sandbox level none: hashes before and after, no walls"
+    match probe.level:
+        case SandboxLevel.BWRAP:
+            return Answer.YES, "bubblewrap works: agents, runs and scorers are sandboxed"
+        case SandboxLevel.LANDLOCK:
+            return Answer.PARTLY, f"{probe.reason}. Landlock works: docs/isolation.md says what that leaves open"
+        case SandboxLevel.NONE:
+            return Answer.PARTLY, f"{probe.reason}. Sandbox level none: hashes before and after, no walls"
+        case _:
+            assert_never(probe.level)
 
 
 # --- the arena

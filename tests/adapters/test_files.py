@@ -1,3 +1,4 @@
+import contextlib
 import os
 import subprocess
 import sys
@@ -129,3 +130,24 @@ def test_trees_without_permissions_go_and_links_are_not_followed(tmp_path: Path)
     remove_tree(tmp_path / "link")
     assert [p.name for p in tmp_path.iterdir()] == ["kept"]
     assert (kept / "file").exists()
+
+
+def test_whatever_a_payload_made_goes(tmp_path: Path) -> None:
+    """FIFOs, which would make a reader wait; locked folders; names that no path is long enough for; links."""
+    place, outside = tmp_path / "place", tmp_path / "outside"
+    outside.mkdir()
+    (outside / "mine").touch()
+    (place / "locked" / "inner" / ".removing-1").mkdir(parents=True)
+    (place / ".removing-1").mkdir()
+    (place / "locked" / "inner" / "link").symlink_to(outside)
+    os.mkfifo(place / "locked" / "fifo")
+    for folder in (place / "locked" / "inner", place / "locked"):
+        folder.chmod(0)
+    with contextlib.chdir(place):
+        for _ in range(1500):
+            Path("d" * 100).mkdir()
+            os.chdir("d" * 100)
+    remove_tree(place)
+    os.mkfifo(tmp_path / "fifo")
+    remove_tree(tmp_path / "fifo")
+    assert sorted(path.name for path in tmp_path.rglob("*")) == ["mine", "outside"]

@@ -1,6 +1,7 @@
 """Payloads as the supervisor sees them: how they are started, what they are given, how their end is told."""
 
 import os
+import py_compile
 import select
 import signal
 import socket
@@ -11,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from ralph.adapters import process
-from ralph.adapters.process import ExitReason, recorded_exit, spawn
+from ralph.adapters.process import ExitReason, _is_fresh, recorded_exit, spawn
 from tests.adapters.keeping import as_supervisor, command, end_of, is_ready, nothing_survives, payload, run, until
 
 pytestmark = pytest.mark.usefixtures("subreaper")
@@ -215,12 +216,6 @@ def test_a_deadline_does_not_depend_on_output(folder: Path) -> None:
         assert run(folder, "flood", deadline_s=0.5).reason is ExitReason.DEADLINE
 
 
-def test_a_log_flood_is_ended_at_its_limit(folder: Path) -> None:
-    with nothing_survives(folder):
-        result = run(folder, "flood", log_limit_bytes=1_000_000)
-    assert (result.reason, result.detail) == (ExitReason.KILLED, "log over 1000000 bytes")
-
-
 def test_a_payload_that_obeys_ends_by_itself_within_its_grace(folder: Path) -> None:
     with nothing_survives(folder):
         result = run(folder, "obey_term", kill="please", grace_s=60.0)
@@ -297,3 +292,14 @@ def test_a_deadline_can_be_put_off(folder: Path) -> None:
         child = spawn(command(folder, ("sh", "-c", "sleep 1; exit 5"), deadline_s=0.5))
         child.set_deadline(60.0)
         assert end_of(child).status == 5
+
+
+def test_bytecode_is_run_only_if_it_was_made_from_this_very_source(tmp_path: Path) -> None:
+    source = tmp_path / "shim.py"
+    source.write_text("x = 1\n")
+    compiled = Path(py_compile.compile(str(source), doraise=True) or "")
+    assert _is_fresh(compiled, source)
+    source.write_text("x = 1  # a newer one\n")
+    assert not _is_fresh(compiled, source)
+    compiled.unlink()
+    assert not _is_fresh(compiled, source)

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from ralph.adapters import sandbox
+from ralph.adapters import landlock, sandbox
 from ralph.adapters.process import ExitReason, recorded_exit, spawn
 from ralph.adapters.sandbox import Policy, Probe, SandboxError, SandboxLevel, accelerators, reached, wrap
 from tests.adapters.keeping import (
@@ -168,6 +168,15 @@ def test_there_are_no_capabilities_and_no_disks(folder: Path) -> None:
 
 
 @needs_bubblewrap
+def test_not_even_root_can_write_settings_of_the_kernel(folder: Path) -> None:
+    """One of them is a command that the kernel runs, outside, when a program crashes."""
+    script = "for f in /proc/sys/kernel/core_pattern /proc/sys/kernel/core_uses_pid /proc/sysrq-trigger; do"
+    log = shell(folder, Policy(), f"{script} test -e $f && true >> $f && echo wrote; done; cat /proc/sys/kernel/ostype")
+    assert "wrote" not in log
+    assert log.endswith("Linux\n"), "they can be read"
+
+
+@needs_bubblewrap
 def test_a_promised_descriptor_the_lock_and_the_streams_pass(folder: Path) -> None:
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     program = "import os, socket; socket.socket(fileno=int(os.environ['RALPH_GUN_FD'])).send(b'ready'); print('said')"
@@ -271,15 +280,13 @@ def test_without_a_sandbox_the_command_line_is_as_it_was() -> None:
     assert reached(SandboxLevel.NONE) == Probe(level=SandboxLevel.NONE)
 
 
-def test_landlock_is_not_pretended() -> None:
-    probe = reached(SandboxLevel.LANDLOCK)
-    assert probe.level is SandboxLevel.NONE
-    assert "not available" in probe.reason
-    with pytest.raises(SandboxError, match="not available"):
-        wrap(SandboxLevel.LANDLOCK, Policy(), ("true",))
+@pytest.fixture
+def _no_landlock(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(landlock, "abi", lambda: 0)
 
 
-def test_a_machine_without_bubblewrap_reaches_no_level_and_says_why(
+@pytest.mark.usefixtures("_no_landlock")
+def test_a_machine_without_bubblewrap_and_landlock_reaches_no_level_and_says_why(
     hostile: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("PATH", str(hostile))
@@ -289,6 +296,7 @@ def test_a_machine_without_bubblewrap_reaches_no_level_and_says_why(
         wrap(SandboxLevel.BWRAP, Policy(), ("true",))
 
 
+@pytest.mark.usefixtures("_no_landlock")
 def test_a_bubblewrap_that_fails_reaches_no_level_and_its_words_are_kept(
     hostile: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -115,7 +115,9 @@ class AgentLauncher:
         ours = {} if entry.preset else {"RALPH_AGENT_KIND": entry.kind, "RALPH_API": entry.api}
         env = {**start.env, **ours, "RALPH_MODEL": entry.model, **door.env}
         try:
-            dressed = self._dressed(replace(start, env=env, network=False, pass_fds=door.pass_fds), entry)
+            dressed = self._dressed(
+                replace(start, env=env, network=False, port=door.port, pass_fds=door.pass_fds), entry
+            )
             child = self._domains.start(replace(dressed, argv=(*door.prefix, *dressed.argv)))
         except BaseException:
             door.abort()

@@ -34,7 +34,9 @@ _PER_EXTRA_CONSTANT = 0.93
 _LEAST_GAIN = 0.5  # sigmas: less cannot be told from noise at a sensible price
 _CRASH_LOSS = 8.0  # sigmas
 _CRASH_RUNS = 0.25  # a crash counts as a quarter of a run: which of its constants is to blame is unsure
-_BEYOND = (CrashKind.DEADLINE, CrashKind.OUT_OF_MEMORY, CrashKind.NAN, CrashKind.KILLED)
+_BEYOND = (
+    CrashKind.DEADLINE, CrashKind.OUT_OF_MEMORY, CrashKind.MEMORY_LIMIT, CrashKind.NAN, CrashKind.KILLED,
+)  # fmt: skip
 
 Point = Mapping[str, float]
 

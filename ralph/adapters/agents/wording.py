@@ -15,6 +15,7 @@ _WIDE_ENOUGH = 1.0  # steps that a constant must have gone before it may be call
 _CRASHES = {
     CrashKind.DEADLINE: "hits the deadline",
     CrashKind.OUT_OF_MEMORY: "runs out of memory",
+    CrashKind.MEMORY_LIMIT: "takes more memory than a run may",
     CrashKind.NAN: "diverges to NaN",
     CrashKind.KILLED: "gets the run killed",
 }

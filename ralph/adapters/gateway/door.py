@@ -45,6 +45,7 @@ class Door:
 
     def __init__(self, child: Child, lifeline: socket.socket, key: str, port: int, latch: socket.socket | None) -> None:
         self._child, self._lifeline, self._latch = child, lifeline, latch
+        self.port = port
         self.env = {"RALPH_GATEWAY": f"http://127.0.0.1:{port}", "RALPH_GATEWAY_KEY": key}
         self.pass_fds = () if latch is None else (latch.fileno(),)
         program = (sys.executable, "-I", "-S", relay.__file__)

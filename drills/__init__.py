@@ -1,0 +1,1 @@
+"""What we promise about isolation, carried out: `python -m drills`."""
