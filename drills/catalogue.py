@@ -4,7 +4,8 @@ from dataclasses import dataclass
 
 from ralph.adapters.sandbox import SandboxLevel
 
-SHIM, LIMITS, SCORER = "adapters/test_shim.py", "adapters/test_limits.py", "adapters/scorer/test_language_model.py"
+SHIM, LIMITS = "adapters/test_shim.py", "adapters/test_limits.py"
+ARTIFACTS, LOOKING_AHEAD = "adapters/scorer/test_artifacts.py", "adapters/scorer/test_looking_ahead.py"
 LEVELS = frozenset(SandboxLevel)
 
 
@@ -58,11 +59,17 @@ DRILLS = [
     ),
     *_drills(
         "Graphs that cheat",
-        SCORER,
+        LOOKING_AHEAD,
         {
             "look ahead": "a_graph_that_looks_ahead_is_invalid",
             "remember earlier calls": "a_graph_that_counts_its_calls_counts_to_one_only",
             "write to their weights": "writing_to_a_weight_behind_the_signature_leaves_no_trace",
+        },
+    ),
+    *_drills(
+        "Graphs that cheat",
+        ARTIFACTS,
+        {
             "carry a pickle": "a_pickle_in_the_sample_inputs_is_never_opened",
             "carry a pickle as weight": "a_weight_stored_as_a_pickle_is_invalid",
             "call operators of their own": "only_torchs_own_operators_are_run",
