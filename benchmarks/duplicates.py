@@ -21,6 +21,7 @@ from ralph.adapters.scripted.lab import (
     Lab,
     LabAgents,
     LabControl,
+    LabDisk,
     LabRepo,
     LabRunner,
     LabScorer,
@@ -107,6 +108,7 @@ def campaign(pool: int, experiments: int, seed: int, *, refuse: bool) -> Campaig
         papers=ScriptedPapers(),
         control=LabControl(lab),
         watcher=SilentWatcher(),
+        disk=LabDisk(),
         report_every_s=1e9,
     )
     rules = Rules(keep=KeepRule(), limits=Limits(experiments=experiments), patience=ENDLESS)

@@ -139,7 +139,7 @@ class AgentEntry(_Table):
 
 
 class BudgetTable(_Table):
-    """[budget]: when to stop by itself; 0 or absent is no limit."""
+    """[budget]: when to stop by itself; 0 or absent is no limit. `min_free_gb` is the disk's, in GiB."""
 
     experiments: int = Field(default=0, ge=0)
     hours: float = Field(default=0.0, ge=0)
@@ -147,6 +147,7 @@ class BudgetTable(_Table):
     device_hours: float = Field(default=0.0, ge=0)
     usd: float = Field(default=0.0, ge=0)
     tokens: int = Field(default=0, ge=0)
+    min_free_gb: float = Field(default=1.0, ge=0)
 
 
 class RecallTable(_Table):

@@ -36,6 +36,10 @@ class LockedError(RalphError):
     """Another supervisor holds this folder."""
 
 
+class DiskError(RalphError):
+    """The disk is too full to go on."""
+
+
 class GitError(RalphError):
     """git refused something that the loop cannot do without."""
 

@@ -86,6 +86,11 @@ class Layout:
         return self.state / "learned.jsonl"
 
     @property
+    def ballast(self) -> Path:
+        """A reserve that is given up when the disk is full, so that the last words can be written."""
+        return self.state / "ballast"
+
+    @property
     def data(self) -> Path:
         """Prepared corpora."""
         return self.state / "data"

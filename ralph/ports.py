@@ -28,6 +28,10 @@ class Clock(Protocol):
         """Seconds from an arbitrary start, never backwards."""
         ...
 
+    def slept(self) -> float:
+        """Seconds for which the machine was suspended since it booted; `monotonic` stands still meanwhile."""
+        ...
+
 
 class Ledger(Protocol):
     """The append-only record of events."""
@@ -290,6 +294,18 @@ class Watcher(Protocol):
         ...
 
 
+class Disk(Protocol):
+    """Room for what the loop writes."""
+
+    def shortage(self) -> str:
+        """Why nothing may begin for want of room, in words; empty while there is enough."""
+        ...
+
+    def relieve(self) -> bool:
+        """Give up the reserve, so that last words can be written; whether there was one."""
+        ...
+
+
 def _nowhere(point: str) -> None:
     """Pass every named point of the loop by."""
 
@@ -311,6 +327,7 @@ class World:
     papers: Papers
     control: Control
     watcher: Watcher
+    disk: Disk
     reach: Callable[[str], None] = _nowhere
     picture_every_s: float = 60.0
     report_every_s: float = 30.0

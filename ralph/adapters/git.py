@@ -56,12 +56,12 @@ class GitRepo:
     def __init__(self, arena: Path, trees: Path, editable: Sequence[str], *, redact: Redactor = SHAPES_ONLY) -> None:
         """Open the repository around `arena`. Raises ConfigError when there is none, or git refuses it."""
         try:
-            self._repo = PyRepo(arena, search_parent_directories=True)
+            self._repo = PyRepo(arena, search_parent_directories=True, expand_vars=False)
             top = self._repo.working_tree_dir
             if top is None:
                 raise ConfigError(f"{arena} is in a bare repository; ralph needs a checkout")
             self._top = Path(top).resolve()
-            self._repo.git.rev_parse("--git-dir")
+            PyGit("/").execute(["git", "-C", top, "rev-parse", "--git-dir"])
         except GitCommandError as error:
             raise ConfigError(f"git refuses {arena}: {_stderr(error)}") from None
         except PyGitError:
@@ -265,6 +265,16 @@ class GitRepo:
         """Point `ref` at `commit`."""
         self._git("update-ref", "-m", "ralph: pin", ref, commit)
 
+    def set_aside(self, ref: str, to: str, instead: str = "") -> None:
+        """Keep what `ref` points at under another name; `ref` points at `instead` from now on, or is gone."""
+        old = self._rev(ref)
+        if old is None or old == instead:
+            return
+        if instead:
+            self._refuse_checked_out(ref)
+        self.pin(to, old)
+        self._git("update-ref", "-m", "ralph: set aside", *((ref, instead, old) if instead else ("-d", ref, old)))
+
     def apply(self, old: str, new: str) -> None:
         """Bring the difference of the editable files into the user's checkout, unstaged; only `ralph adopt` does this.
 
@@ -389,9 +399,10 @@ class GitRepo:
         ours = {} if tree is None else {"GIT_DIR": str(self._common), "GIT_WORK_TREE": str(tree)}
         index = {} if tree is None else {"GIT_INDEX_FILE": str(self._trees / f"{tree.name}.index")}
         try:
-            out: object = PyGit(str(tree or self._top)).execute(
-                ["git", *OPTIONS, *args], env={**IDENTITY, **ours, **index}, stdout_as_string=False,
-                strip_newline_in_stdout=False, istream=stdin,
+            # by -C: GitPython would take a `$HOME` in a folder's name for the variable, and end up elsewhere
+            out: object = PyGit("/").execute(
+                ["git", "-C", str(tree or self._top), *OPTIONS, *args], env={**IDENTITY, **ours, **index},
+                stdout_as_string=False, strip_newline_in_stdout=False, istream=stdin,
             )  # fmt: skip
         except GitCommandError as error:
             raise GitError(f"git {' '.join(args[:2])}: {_stderr(error)}") from None

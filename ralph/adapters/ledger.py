@@ -4,10 +4,12 @@ A line is `{"v":1,"seq":7,"at":"…Z","event":{…},"sum":"…"}`. `sum` is the 
 before it (its own `sum` included) and of this line without its `sum`, so a changed, lost or swapped line shows.
 
 Covers: a torn last line (cut back to the last newline on opening: it was never acknowledged), a short write or a full
-disk during an append (the file is cut back and the error raised), damage anywhere else (a LedgerError that names the
-line; nothing is dropped). Does not cover: somebody who rewrites the whole file with fresh checksums.
+disk during an append (the file is cut back, and the append tried once more if `on_full` made room), damage anywhere
+else, the last newline included (a LedgerError that names the line; nothing is dropped). Does not cover: somebody who
+rewrites the whole file with fresh checksums, or who cuts whole lines off its end.
 """
 
+import errno
 import hashlib
 import json
 import os
@@ -19,12 +21,17 @@ from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
 
+from ralph.adapters.files import write_all
 from ralph.core.secrets import SHAPES_ONLY, Redactor
 from ralph.errors import LedgerError
 from ralph.events import AnyEvent, Entry, Event
 
 SCHEMA = 1
 SUM_DIGITS = 16
+REMEDY = (
+    "Nothing was changed. Restore the file from a backup, or see the damage with `ralph ledger verify`; "
+    "`ralph ledger repair` then goes on from what stands before it"
+)
 
 
 @cache
@@ -70,18 +77,26 @@ def decode(line: bytes, seq: int, previous: str) -> tuple[Entry, str]:
 class FileLedger:
     """The ledger in one file. Opening it repairs a torn tail; `torn` holds the bytes that were cut.
 
-    What `redact` takes for a secret is in no entry, and so in nothing that is made from entries.
+    `on_full` is asked when the disk is full; it says whether it made room. What `redact` takes for a secret is in no
+    entry, and so in nothing that is made from entries.
     """
 
     def __init__(
-        self, path: Path, utc: Callable[[], datetime], *, sync: bool = True, redact: Redactor = SHAPES_ONLY
+        self,
+        path: Path,
+        utc: Callable[[], datetime],
+        *,
+        sync: bool = True,
+        redact: Redactor = SHAPES_ONLY,
+        on_full: Callable[[], bool] = lambda: False,
     ) -> None:
-        self._path, self._utc, self._sync, self._redact = path, utc, sync, redact
+        self._path, self._utc, self._sync, self._redact, self._on_full = path, utc, sync, redact, on_full
         self._seq, self._link = 0, ""
         path.parent.mkdir(parents=True, exist_ok=True)
         self._fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o644)
-        self.torn = self._cut_torn_tail()
         self._loaded = list(read_entries(path, on_link=self._remember))
+        self.torn = self._cut_torn_tail()
+        self._size = os.fstat(self._fd).st_size
 
     def entries(self) -> Iterator[Entry]:
         """All entries found on opening; they are handed out once, so that memory is not held twice."""
@@ -97,18 +112,26 @@ class FileLedger:
         at, event = self._utc(), self._redact.within(event)
         entry = Entry(seq=self._seq + 1, at=at.replace(microsecond=at.microsecond // 1000 * 1000), event=event)
         line, link = encode(entry, self._link)
-        size = os.fstat(self._fd).st_size
         try:
-            written = os.write(self._fd, line)
-            while written < len(line):  # a nearly full disk takes a part without an error
-                written += os.write(self._fd, line[written:])
+            self._write(line)
+        except OSError as error:
+            if error.errno != errno.ENOSPC or not self._on_full():
+                raise
+            self._write(line)
+        self._seq, self._link = entry.seq, link
+        return entry
+
+    def _write(self, line: bytes) -> None:
+        if os.fstat(self._fd).st_size != self._size:  # an append failed, and so did undoing it
+            os.ftruncate(self._fd, self._size)
+        try:
+            write_all(self._fd, line)
             if self._sync:
                 os.fsync(self._fd)
         except OSError:
-            os.ftruncate(self._fd, size)
+            os.ftruncate(self._fd, self._size)
             raise
-        self._seq, self._link = entry.seq, link
-        return entry
+        self._size += len(line)
 
     def close(self) -> None:
         """Release the file."""
@@ -122,9 +145,23 @@ class FileLedger:
         whole = data.rfind(b"\n") + 1
         if whole == len(data):
             return b""
+        if lost_newline(data[whole:], self._seq + 1, self._link):
+            raise LedgerError(f"{self._path}: line {self._seq + 1} ends with a wrong byte. {REMEDY}")
         os.ftruncate(self._fd, whole)
         os.fsync(self._fd)
         return data[whole:]
+
+
+def lost_newline(tail: bytes, seq: int, previous: str) -> bool:
+    """Whether bytes behind the last newline are a whole entry and one byte more.
+
+    A torn write leaves the beginning of a line; this one was acknowledged, and its newline is another byte now.
+    """
+    try:
+        decode(tail[:-1], seq, previous)
+    except LedgerError:
+        return False
+    return True
 
 
 def read_entries(path: Path, on_link: Callable[[int, str], None] | None = None) -> Iterator[Entry]:
@@ -146,5 +183,4 @@ def read_entries(path: Path, on_link: Callable[[int, str], None] | None = None) 
     except FileNotFoundError:
         return
     except LedgerError as error:
-        message = f"{path}: {error}. Nothing was changed; restore this line from a backup, or begin a new campaign"
-        raise LedgerError(message) from None
+        raise LedgerError(f"{path}: {error}. {REMEDY}") from None

@@ -1,5 +1,6 @@
 """One supervisor per folder: an flock that the kernel gives back however its holder ends."""
 
+import contextlib
 import fcntl
 import os
 from pathlib import Path
@@ -23,8 +24,9 @@ class FolderLock:
                 f"a supervisor (pid {holder}) is already at work in {path.parent.parent}. "
                 "See it with `ralph status`, end it with `ralph stop`"
             ) from None
-        os.ftruncate(self._fd, 0)
-        os.pwrite(self._fd, f"{os.getpid()}\n".encode(), 0)
+        with contextlib.suppress(OSError):  # on a full disk: the lock is what counts, the number a courtesy
+            os.ftruncate(self._fd, 0)
+            os.pwrite(self._fd, f"{os.getpid()}\n".encode(), 0)
 
     def release(self) -> None:
         """Give it back."""

@@ -60,6 +60,11 @@ def render_progress(state: State, now: datetime, live: Live | None = None) -> st
     return "\n\n".join(part for part in parts if part) + "\n"
 
 
+def first_line(state: State, now: datetime, live: Live | None = None) -> str:
+    """The page's first line, for those who show one line."""
+    return _first_line(state, now, live or Live())
+
+
 def _first_line(state: State, now: datetime, live: Live) -> str:
     phase, reason = loop_phase(state, live.alive)
     said = md(reason, 300)

@@ -101,7 +101,8 @@ def _begin(state: State, now: datetime, rules: Rules) -> list[Action]:
     if len(state.open_ids) >= rules.in_flight:
         return []
     resume = rules.patience.resume_at(state.failures_in_row, state.failed_at)
-    if resume is not None and now < resume:
+    set_back = state.failed_at is not None and now < state.failed_at  # the clock was: nobody knows how long is left
+    if resume is not None and now < resume and not set_back:
         return [] if busy else [Wait(until=resume, reason=f"{state.failures_in_row} failures in a row")]
     match ask(state, now, rules.mix):
         case Chosen(agent=agent, why=why):

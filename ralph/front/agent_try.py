@@ -31,7 +31,7 @@ from ralph.adapters.recall import RecallIndex
 from ralph.adapters.redaction import redactor_of
 from ralph.adapters.runner import LocalRunner
 from ralph.adapters.scoring import ArenaScorer
-from ralph.adapters.scripted.lab import SilentWatcher
+from ralph.adapters.scripted.lab import LabDisk, SilentWatcher
 from ralph.adapters.seal import Seal
 from ralph.adapters.shared_page import read_steady
 from ralph.config import Config, load
@@ -171,6 +171,7 @@ class _Try:
             papers=self._papers,
             control=control,
             watcher=SilentWatcher(),
+            disk=LabDisk(),
         )  # fmt: skip
         self._world = world
         self._experiments = Experiments(world, self._state, self._mix, options_of(config, device), self._record)

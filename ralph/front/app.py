@@ -1,5 +1,6 @@
 """The only place that chooses adapters: from a folder to a world in which a supervisor can work."""
 
+import contextlib
 import math
 import os
 import signal
@@ -14,12 +15,14 @@ from ralph.adapters.agents.launcher import AgentLauncher
 from ralph.adapters.agents.presets.outfit import login_files
 from ralph.adapters.clock import ShiftedClock, SystemClock
 from ralph.adapters.control import SystemControl
+from ralph.adapters.disk import FolderDisk
 from ralph.adapters.domains import Domains
 from ralph.adapters.gateway.upstream import require_keys
 from ralph.adapters.git import GitRepo
-from ralph.adapters.ledger import FileLedger, read_entries
+from ralph.adapters.ledger import FileLedger
 from ralph.adapters.lock import FolderLock
 from ralph.adapters.machine import resolve_device
+from ralph.adapters.notify import Notifier
 from ralph.adapters.papers import FilePapers
 from ralph.adapters.prepare import prepare
 from ralph.adapters.process import become_subreaper
@@ -34,21 +37,21 @@ from ralph.core.actions import End
 from ralph.core.asking import Cap, Mix
 from ralph.core.brief import Options
 from ralph.core.decision import KeepRule
-from ralph.core.fold import State, fold
 from ralph.core.mix import Policy
 from ralph.core.step import Limits, Rules
 from ralph.core.views import history_row, results_line
-from ralph.errors import ConfigError
+from ralph.errors import ConfigError, DiskError
 from ralph.front import campaign
+from ralph.front.parking import machine_refused, parked_page
 from ralph.front.recalling import JudgedExperiments
-from ralph.front.watcher import TerminalWatcher
+from ralph.front.watcher import ServiceWatcher, TerminalWatcher
 from ralph.layout import Layout
 from ralph.model import Phase
 from ralph.ports import World
 from ralph.supervisor.loop import Supervisor
 
 LAST_PICTURE_S = 10.0  # what the end of a loop waits for its last picture
-CRASH_VARIABLE = "RALPH_CRASH_AT"  # drills: kill -9 at the named point, `name` or `name:nth`
+CRASH_VARIABLE = "RALPH_CRASH_AT"  # drills: kill -9 at the named point, `name` or `name:nth`; `name:nth:STOP` stops
 NO_PICTURE_VARIABLE = "RALPH_NO_PICTURE"  # drills: draw nothing, which takes longer than the experiments do
 CLOCK_VARIABLE = "RALPH_CLOCK_SHIFT"  # drills: a file with the seconds by which the wall clock is set forward
 PICTURE_EVERY_S = 60.0
@@ -69,10 +72,15 @@ class Wishes:
 def run_loop(layout: Layout, wishes: Wishes) -> End:
     """Everything from an empty state/ to the end of a loop."""
     forget_git_variables()
-    lock = FolderLock(layout.lock)
+    notifier = Notifier.taken_from(os.environ)
+    try:
+        lock = FolderLock(layout.lock)
+    except OSError as error:
+        raise DiskError(machine_refused(error)) from None
     try:
         become_subreaper()
-        return _locked_loop(layout, wishes)
+        with parked_page(layout):
+            return _locked_loop(layout, wishes, notifier)
     finally:
         lock.release()
 
@@ -83,17 +91,18 @@ def forget_git_variables() -> None:
         del os.environ[name]
 
 
-def _locked_loop(layout: Layout, wishes: Wishes) -> End:
+def _locked_loop(layout: Layout, wishes: Wishes, notifier: Notifier) -> End:
     config = load(layout.arena_toml)
     device = resolve_device(config.run.device)
     config = load(layout.arena_toml, device=device)
     require_keys(config, os.environ)
     redact = redactor_of(os.environ, config)
     repo = GitRepo(layout.arena, layout.trees, config.arena.editable, redact=redact)
-    state = fold(read_entries(layout.ledger))
-    if state.campaign and (wishes.new or campaign.has_no_baseline(state)):
-        campaign.archive(layout, state.campaign)
-        state = State()
+    state = campaign.entered(layout, new=wishes.new)
+    disk = FolderDisk((layout.state, layout.root, repo.top), layout.ballast, round(config.budget.min_free_gb * 2**30))
+    if not state.campaign and (shortage := disk.shortage()):
+        raise DiskError(shortage)
+    disk.lay_ballast()
     domains = domains_of(layout, config, repo)
     data = prepare(layout, config, device, domains)
     arena = campaign.measure_arena(config=config, repo=repo, device=device, data=data, base=state.base or repo.head())
@@ -119,7 +128,7 @@ def _locked_loop(layout: Layout, wishes: Wishes) -> End:
         SystemControl(layout) as control,
         FilePapers(layout, config.arena.program, config.arena.metric, recall, redact) as papers,
     ):
-        ledger = FileLedger(layout.ledger, clock.utc, redact=redact)
+        ledger = FileLedger(layout.ledger, clock.utc, redact=redact, on_full=disk.relieve)
         if ledger.torn:
             papers.log(f"cut {len(ledger.torn)} bytes of a line that was being written when its writer died")
         if not papers.has_tables():
@@ -140,7 +149,8 @@ def _locked_loop(layout: Layout, wishes: Wishes) -> End:
             ),
             papers=papers,
             control=control,
-            watcher=TerminalWatcher(lambda: supervisor.state),
+            watcher=ServiceWatcher(TerminalWatcher(lambda: supervisor.state), notifier, lambda: supervisor.state),
+            disk=disk,
             reach=crash_points(os.environ.get(CRASH_VARIABLE, "")),
             picture_every_s=math.inf if NO_PICTURE_VARIABLE in os.environ else PICTURE_EVERY_S,
             pid=os.getpid(),
@@ -153,7 +163,8 @@ def _locked_loop(layout: Layout, wishes: Wishes) -> End:
         ending = supervisor.run(opening)
         stop = supervisor.state.stop_requested
         if stop is None or not stop.now:
-            papers.finish_picture(LAST_PICTURE_S)
+            with contextlib.suppress(OSError):  # it says so in the log, for which a full disk has no room
+                papers.finish_picture(LAST_PICTURE_S)
         return ending
 
 
@@ -242,16 +253,19 @@ def sandbox_level(config: Config) -> SandboxLevel:
 
 
 def crash_points(wanted: str) -> Callable[[str], None]:
-    """For drills: a function that kills this process, as kill -9 would, at the nth pass of the wanted point."""
-    name, _, nth = wanted.partition(":")
-    left = int(nth or 1)
+    """For drills: a function that kills this process, as kill -9 would, at the nth pass of the wanted point.
+
+    With another signal's name behind that, the process gets that one: one that is stopped lets a drill fill its disk.
+    """
+    name, nth, by, *_ = (*wanted.split(":"), "", "")
+    left, number = int(nth or 1), signal.Signals[f"SIG{by or 'KILL'}"]
 
     def reach(point: str) -> None:
         nonlocal left
         if point == name:
             left -= 1
             if left == 0:
-                os.kill(os.getpid(), signal.SIGKILL)
+                os.kill(os.getpid(), number)
 
     return reach
 

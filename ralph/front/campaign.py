@@ -11,14 +11,16 @@ from pathlib import Path
 
 from ralph.adapters.data import PreparedData
 from ralph.adapters.git import GitRepo, branch_ref
+from ralph.adapters.ledger import read_entries
+from ralph.adapters.ledger_health import folders
 from ralph.adapters.machine import describe, device_name
 from ralph.adapters.shared_page import read_steady
 from ralph.config import Config
 from ralph.core.constants import constants_of
-from ralph.core.fold import State
+from ralph.core.fold import State, fold
 from ralph.core.learnings import parse
 from ralph.core.meaning import meaning_of
-from ralph.errors import ArenaChangedError, ConfigError
+from ralph.errors import ArenaChangedError, ConfigError, LedgerError
 from ralph.events import CampaignOpened
 from ralph.layout import Layout
 from ralph.model import ArenaRecord, ScoreMode, Verdict
@@ -151,6 +153,38 @@ def opening(
         meaning=meaning_of(repo.contents(arena.base)),
         machine=describe(device),
     )
+
+
+def entered(layout: Layout, *, new: bool) -> State:
+    """The state of the campaign to go on with; an empty one when a new one begins, and the old one is archived then.
+
+    Raises:
+        LedgerError: when the ledger is damaged, or its end was cut off.
+    """
+    state = fold(read_entries(layout.ledger))
+    if state.campaign and (new or has_no_baseline(state)):
+        archive(layout, state.campaign)
+        state = State()
+    elif new and folders(layout.experiments):
+        archive(layout, "unknown")
+    check_whole(layout, state)
+    return state
+
+
+def check_whole(layout: Layout, state: State) -> None:
+    """Every experiment that has a folder is in the ledger; else new ones would find what others left.
+
+    Raises:
+        LedgerError: naming the experiments.
+    """
+    strays = [id_ for id_ in folders(layout.experiments) if id_ not in state.experiments]
+    if strays:
+        where = f"ends before experiment {strays[0]}" if state.campaign else "is empty or gone"
+        raise LedgerError(
+            f"{layout.ledger} {where}, but {layout.experiments} has {len(strays)} folders that it does not know: its "
+            "end was cut off. Restore it from a backup, go on without them after `ralph ledger repair`, or begin a new "
+            "campaign with `ralph loop --new` (they are kept under state/archive)"
+        )
 
 
 def free_name(repo: GitRepo, now: datetime, taken: AbstractSet[str] = frozenset()) -> str:

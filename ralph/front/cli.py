@@ -3,7 +3,6 @@
 import io
 import json
 import sys
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -11,12 +10,14 @@ import click
 
 import ralph
 from ralph.errors import ExitStatus, RalphError
-from ralph.layout import Layout, locate
+from ralph.front.console import json_option, print_json, say_last, with_layout
+from ralph.front.upkeep import ledger, service
+from ralph.layout import Layout
 
 GROUPS = {
     "Loop": ("loop", "status", "stop", "pause", "resume", "note"),
     "Look": ("log", "show", "diff", "recall", "report", "export"),
-    "Set up": ("init", "check", "agent", "adopt"),
+    "Set up": ("init", "check", "agent", "adopt", "service", "ledger"),
 }
 
 
@@ -53,25 +54,6 @@ def main(ctx: click.Context, folder: Path) -> None:
     ctx.obj = folder
 
 
-def with_layout(command: Callable[..., None]) -> Callable[..., None]:
-    """Pass the layout of --dir as the first argument."""
-
-    @click.pass_obj
-    def wrapper(folder: Path, /, *args: Any, **kwargs: Any) -> None:
-        command(locate(folder), *args, **kwargs)
-
-    wrapper.__name__, wrapper.__doc__ = command.__name__, command.__doc__
-    return wrapper
-
-
-json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
-
-
-def print_json(data: object) -> None:
-    """JSON for programs."""
-    click.echo(json.dumps(data, indent=2, ensure_ascii=False))
-
-
 # --- loop
 
 
@@ -92,7 +74,7 @@ def loop(layout: Layout, **wishes: Any) -> None:
     from ralph.front.app import Wishes, run_loop
 
     ending = run_loop(layout, Wishes(**wishes))
-    click.echo(f"{ending.reason}. Read {layout.progress}")
+    say_last(f"{ending.reason}. Read {layout.progress}")
     if ending.status is not ExitStatus.DONE:
         sys.exit(ending.status)
 
@@ -327,3 +309,7 @@ def adopt(layout: Layout, id: int | None) -> None:  # noqa: A002
     from ralph.front.adopt import adopt_change
 
     click.echo(adopt_change(layout, id))
+
+
+main.add_command(service)
+main.add_command(ledger)

@@ -6,7 +6,9 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import TextIO
 
+from ralph.adapters.notify import Notifier
 from ralph.core.fold import State
+from ralph.core.report import first_line
 from ralph.core.views import status_view
 from ralph.core.wording import plain
 from ralph.events import (
@@ -28,10 +30,11 @@ from ralph.events import (
 )
 from ralph.front.render import live_line
 from ralph.model import AgentOutcome, Outcome
-from ralph.ports import News
+from ralph.ports import News, Watcher
 
 BAR = 24
 EVERY_S = 1.0
+QUIET_S = 3600.0  # without a terminal nobody looks
 CLEAR = "\r\033[K"
 
 
@@ -40,16 +43,15 @@ class TerminalWatcher:
 
     def __init__(self, state: Callable[[], State], stream: TextIO | None = None) -> None:
         self._state, self._stream = state, stream or sys.stdout
-        self._live = self._stream.isatty()
-        self.every_s = EVERY_S if self._live else 3600.0
+        self._live, self._lost = self._stream.isatty(), False
+        self.every_s = EVERY_S if self._live else QUIET_S
 
     def event(self, entry: Entry) -> None:
         """Print what is worth a line."""
         text = describe(entry, self._state())
         if text:
             clear = CLEAR if self._live else ""
-            self._stream.write(f"{clear}{entry.at.astimezone():%H:%M:%S}  {text}\n")
-            self._stream.flush()
+            self._say(f"{clear}{entry.at.astimezone():%H:%M:%S}  {text}\n")
 
     def tick(self, news: News | None) -> None:
         """Redraw the live line."""
@@ -57,8 +59,59 @@ class TerminalWatcher:
             return
         width = max(20, shutil.get_terminal_size().columns - 1)
         text = live_text(self._state(), datetime.now(UTC), news)
-        self._stream.write(f"{CLEAR}{text[:width]}")
-        self._stream.flush()
+        self._say(f"{CLEAR}{text[:width]}")
+
+    def _say(self, text: str) -> None:
+        """Print until the terminal is lost: writing to one that is gone fails with EIO, to a closed pipe with EPIPE."""
+        if self._lost:
+            return
+        try:
+            self._stream.write(text)
+            self._stream.flush()
+        except OSError:
+            self._lost, self.every_s = True, QUIET_S
+
+
+class ServiceWatcher:
+    """Tells a service manager what `inner` tells people: ready, alive, the first line of progress.md, stopping.
+
+    The watchdog is fed by the loop's own turns and nothing else. Covers: a loop that hangs anywhere. Does not cover:
+    one that turns without getting anywhere; its patience and its limits end that.
+    """
+
+    def __init__(self, inner: Watcher, notifier: Notifier, state: Callable[[], State]) -> None:
+        self._inner, self._notifier, self._state = inner, notifier, state
+        self._said = ""
+        self.every_s = self._often()
+
+    def _often(self) -> float:
+        """As often as people want to look, and three times before the watchdog bites."""
+        return min(self._inner.every_s, self._notifier.watchdog_s / 3)
+
+    def event(self, entry: Entry) -> None:
+        """Something was recorded: the loop works."""
+        self._inner.event(entry)
+        match entry.event:
+            case SupervisorStarted():
+                self._tell("READY=1")
+            case SupervisorStopped():
+                self._tell("STOPPING=1")
+            case _:
+                self._tell()
+
+    def tick(self, news: News | None) -> None:
+        """The loop is about to wait."""
+        self._inner.tick(news)
+        self.every_s = self._often()
+        self._tell()
+
+    def _tell(self, *lines: str) -> None:
+        if not self._notifier.heard:
+            return
+        first = first_line(self._state(), datetime.now(UTC).astimezone())
+        status = () if first == self._said and not lines else (f"STATUS={first}",)
+        self._said = first
+        self._notifier.send(*lines, "WATCHDOG=1", *status)
 
 
 def live_text(state: State, now: datetime, news: News | None, room: int | None = None) -> str:

@@ -9,12 +9,13 @@ from typing import assert_never
 
 from ralph.core import brief as briefs
 from ralph.core import documents, duplicates, superseded, views
-from ralph.core.actions import Brief, Commit, Measure, Propose, Score, Settle
+from ralph.core.actions import Action, Brief, Commit, Measure, Propose, Record, Score, Settle, Wait
 from ralph.core.asking import Mix, allowance
+from ralph.core.excuses import slept, starved
 from ralph.core.fold import State
-from ralph.errors import RefusedError
-from ralph.events import AgentEnded, Briefed, Committed, Event, Refused, RunEnded, Scored, Settled
-from ralph.model import Change, Draft, Experiment, Proposal, Verdict
+from ralph.errors import DiskError, RefusedError
+from ralph.events import AgentEnded, Briefed, Committed, Event, Refused, RunEnded, RunStarted, Scored, Settled
+from ralph.model import Change, Draft, Experiment, Outcome, Proposal, Verdict
 from ralph.ports import AgentOrder, Job, RunOrder, ScoreOrder, World
 
 Effect = Brief | Propose | Commit | Measure | Score | Settle
@@ -31,6 +32,19 @@ class Experiments:
         self.jobs: dict[JobKey, Job[AgentEnded] | Job[RunEnded] | Job[Scored]] = {}
         self._world, self._state, self._options, self._record = world, state, brief_options, record
         self._mix = mix
+        self._slept_before: dict[JobKey, float] = {}  # the clock's word when a run began
+
+    def begins(self, action: Action) -> bool:
+        """Whether it starts something that wants room on the disk, or waits in order to."""
+        match action:
+            case Brief() | Wait() | Record(event=RunStarted()):
+                return True
+            case Propose():
+                return ("agent", action.id, action.attempt) not in self.jobs
+            case Measure():
+                return ("run", action.id, action.run) not in self.jobs
+            case _:
+                return False
 
     def perform(self, action: Effect) -> None:
         """Carry out one effect, or see to it that it is under way."""
@@ -57,7 +71,19 @@ class Experiments:
             if result is None:
                 continue
             del self.jobs[key]
-            self._finish(result)
+            self._finish(self._excused(key, result))
+
+    def _excused(self, key: JobKey, result: AgentEnded | RunEnded | Scored) -> AgentEnded | RunEnded | Scored:
+        """`result`, unless the machine spoilt it. Raises DiskError when it is worth nothing, and is not recorded."""
+        before = self._slept_before.pop(key, None)
+        if before is not None:
+            result = slept(result, self._world.clock.slept() - before)
+        if shortage := self._world.disk.shortage():
+            excused = starved(result, shortage)
+            if excused is None:
+                raise DiskError(shortage)
+            return excused
+        return result
 
     def _finish(self, result: AgentEnded | RunEnded | Scored) -> None:
         self._world.reach(f"{result.kind}-unrecorded")
@@ -139,6 +165,8 @@ class Experiments:
             hypothesis = proposal.hypothesis
             change = self.examine(e, proposal)
         except RefusedError as error:
+            if shortage := world.disk.shortage():  # git cannot read a worktree into an index that has no room
+                raise DiskError(f"{shortage} ({error})") from None
             diff = world.repo.draft(order.tree, e.base)
             self._record(Refused(id=e.id, attempt=e.attempt, reason=str(error), hypothesis=hypothesis, diff=diff))
             world.repo.discard(order.tree)
@@ -200,6 +228,7 @@ class Experiments:
             self._finish(remains)
             return
         world.repo.checkout(order.tree, e.commit)
+        self._slept_before[key] = world.clock.slept()
         self.jobs[key] = world.runner.start(order)
         world.reach("run_started")
 
@@ -209,7 +238,8 @@ class Experiments:
             return
         world, e = self._world, self._state.experiments[action.id]
         order = ScoreOrder(id=e.id, run=action.run, seed=e.runs[action.run - 1].seed, commit=e.commit)
-        if (remains := world.scorer.remains(order)) is not None:
+        remains = world.scorer.remains(order)
+        if remains is not None and remains.outcome is not Outcome.VOID:  # a failure of its own is tried once more
             self._finish(remains)
             return
         self.jobs[key] = world.scorer.start(order)

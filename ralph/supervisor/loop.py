@@ -9,7 +9,7 @@ import traceback
 from datetime import timedelta
 
 from ralph.core import picture, report
-from ralph.core.actions import End, Record, Wait
+from ralph.core.actions import Action, End, Record, Wait
 from ralph.core.asking import notices
 from ralph.core.brief import Options
 from ralph.core.fold import State, fold
@@ -17,6 +17,7 @@ from ralph.core.step import Rules, next_actions
 from ralph.errors import ExitStatus, RalphError
 from ralph.events import (
     CampaignOpened,
+    Entry,
     Event,
     Judged,
     Paused,
@@ -55,23 +56,43 @@ class Supervisor:
         except OSError as error:
             ending = End(status=ExitStatus.PARKED, reason=f"the machine refused: {error}")
         except Exception as error:
-            world.papers.log(traceback.format_exc())
+            with contextlib.suppress(OSError):
+                world.papers.log(traceback.format_exc())
             reason = f"a bug in ralph: {type(error).__name__}: {error}. The traceback is in state/ralph.log"
             ending = End(status=ExitStatus.BUG, reason=reason)
+        ending = self._with_room_for_last_words(ending)
         self._stop_jobs(ending.reason)
+        self._record_end(SupervisorStopped(status=ending.status, reason=ending.reason))
         with contextlib.suppress(OSError):  # a full disk must not turn the reason, which the front prints, into a bug
-            self._record(SupervisorStopped(status=ending.status, reason=ending.reason))
             self._report()
-        if math.isfinite(self._world.picture_every_s):
-            self._draw(1.0)
+            if math.isfinite(self._world.picture_every_s):
+                self._draw(1.0)
         return ending
+
+    def _record_end(self, event: SupervisorStopped) -> None:
+        """In the ledger, or where its disk takes nothing any more, at least in what progress.md is made of."""
+        try:
+            self._record(event)
+        except OSError:
+            self.state.apply(Entry(seq=self.state.seq + 1, at=self._world.clock.utc(), event=event))
+            self._stale_report = True
+
+    def _with_room_for_last_words(self, ending: End) -> End:
+        """`ending`, which says that the disk is full if that is behind it; the reserve is given up then."""
+        shortage = self._world.disk.shortage()
+        if not shortage:
+            return ending
+        self._world.disk.relieve()
+        if ending.status is not ExitStatus.PARKED or shortage in ending.reason:
+            return ending
+        return End(status=ending.status, reason=f"{shortage} ({ending.reason})")
 
     def _work(self) -> End:
         while True:
             self._heed()
             self._waiting = None
             before, wait_s = self.state.seq, min(self._world.report_every_s, self._world.watcher.every_s)
-            for action in next_actions(self.state, self._world.clock.utc(), self._rules):
+            for action in self._possible(next_actions(self.state, self._world.clock.utc(), self._rules)):
                 match action:
                     case End():
                         return action
@@ -87,6 +108,13 @@ class Supervisor:
                 self._report()
                 self._world.watcher.tick(self._news())
                 self._world.control.wait(list(self._experiments.jobs.values()), max(0.0, wait_s))
+
+    def _possible(self, actions: list[Action]) -> list[Action]:
+        """Nothing begins on a full disk: what is in flight ends, then the loop parks."""
+        begins = self._experiments.begins
+        if not any(begins(action) for action in actions) or not (shortage := self._world.disk.shortage()):
+            return actions
+        return [a for a in actions if not begins(a)] or [End(status=ExitStatus.PARKED, reason=shortage)]
 
     def _news(self) -> News | None:
         """What the run in flight says of itself."""

@@ -292,3 +292,18 @@ def test_a_draft_has_a_bounded_length(repo: GitRepo) -> None:
     base = repo.head()
     edit(repo.checkout("1-agent", base), "x = 1\n" * 100_000)
     assert len(repo.draft("1-agent", base)) == DRAFT_CHARACTERS
+
+
+def test_a_folder_named_like_a_variable_is_itself(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """GitPython would expand it, and fall back to the repository of the current folder."""
+    other, ours = tmp_path / "other", tmp_path / "$HOME"
+    for folder in (other, ours):
+        folder.mkdir()
+        git(folder, "init", "-q", "-b", "main")
+        (folder / "train.py").write_text(f"NAME = {folder.name!r}\n")
+        git(folder, "add", ".")
+        git(folder, "commit", "-q", "-m", folder.name)
+    monkeypatch.chdir(other)
+    repo = GitRepo(ours, tmp_path / "trees", ("train.py",))
+    assert repo.top == ours
+    assert repo.files(repo.head()) == {"train.py": "NAME = '$HOME'\n"}

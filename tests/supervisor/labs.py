@@ -6,6 +6,7 @@ from ralph.adapters.scripted.lab import (
     Lab,
     LabAgents,
     LabControl,
+    LabDisk,
     LabRepo,
     LabRunner,
     LabScorer,
@@ -33,6 +34,7 @@ class Bench:
     ledger: MemoryLedger
     repo: LabRepo
     papers: ScriptedPapers
+    disk: LabDisk
     world: World
     rules: Rules = field(default_factory=lambda: Rules(keep=KeepRule()))
 
@@ -61,7 +63,7 @@ OPENING = CampaignOpened(
 
 def bench(lab: Lab, **rules: object) -> Bench:
     """A laboratory with all its ports."""
-    ledger, repo, papers = MemoryLedger(lab.clock), LabRepo(lab), ScriptedPapers()
+    ledger, repo, papers, disk = MemoryLedger(lab.clock), LabRepo(lab), ScriptedPapers(), LabDisk()
     world = World(
         clock=lab.clock,
         ledger=ledger,
@@ -72,8 +74,9 @@ def bench(lab: Lab, **rules: object) -> Bench:
         papers=papers,
         control=LabControl(lab),
         watcher=SilentWatcher(),
+        disk=disk,
         report_every_s=3600.0,
     )
-    made = Bench(lab=lab, ledger=ledger, repo=repo, papers=papers, world=world)
+    made = Bench(lab=lab, ledger=ledger, repo=repo, papers=papers, disk=disk, world=world)
     made.rules = replace(made.rules, **rules)  # type: ignore[arg-type]
     return made

@@ -45,7 +45,7 @@ class LabClock:
     """Time that moves only when somebody waits."""
 
     def __init__(self, start: datetime = datetime(2026, 3, 8, 22, 0, tzinfo=UTC)) -> None:
-        self.start, self.seconds = start, 0.0
+        self.start, self.seconds, self.asleep_s = start, 0.0, 0.0
 
     def utc(self) -> datetime:
         """The laboratory's hour."""
@@ -54,6 +54,10 @@ class LabClock:
     def monotonic(self) -> float:
         """Seconds since the laboratory opened."""
         return self.seconds
+
+    def slept(self) -> float:
+        """As long as the test lets it."""
+        return self.asleep_s
 
 
 class MemoryLedger:
@@ -310,6 +314,23 @@ class LabControl:
         clock = self._lab.clock
         dues = [job.due for job in jobs if isinstance(job, TimedJob)]
         clock.seconds = max(clock.seconds, min([*heapq.nsmallest(1, dues), clock.seconds + timeout_s]))
+
+
+class LabDisk:
+    """As full as the test says."""
+
+    def __init__(self) -> None:
+        self.short = ""
+        self.relieved = 0
+
+    def shortage(self) -> str:
+        """The words that the test set."""
+        return self.short
+
+    def relieve(self) -> bool:
+        """Count how often it was asked."""
+        self.relieved += 1
+        return self.relieved == 1
 
 
 class SilentWatcher:

@@ -1,0 +1,141 @@
+"""What is wrong with a ledger: the first line that cannot be believed, and what the lines behind it would have said.
+
+Covers: a flipped bit, missing, doubled and swapped lines, garbage, lines of another ledger, a lost last newline, and a
+ledger that ends before experiments whose folders exist. Does not cover: entries cut off the end within one experiment
+leave no gap in the chain; fresh checksums over false entries are believed.
+"""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ralph.adapters.ledger import SUM_DIGITS, decode, lost_newline
+from ralph.errors import LedgerError
+from ralph.events import Entry
+
+SHOWN = 160  # characters of a damaged line
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Damage:
+    """The first bad line: its number from 1, the byte at which it begins, what is wrong, and how it reads."""
+
+    line: int
+    offset: int
+    problem: str
+    reads: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Health:
+    """A ledger examined: what stands (`entries`, the first `good_bytes` of `size`), and what does not.
+
+    `torn` counts bytes of a last line that was never acknowledged. `lost` are the lines from the damage on, `lost_ids`
+    the experiments that they speak of, as far as they can be read. `strays` are experiments with a folder, and without
+    an entry that stands.
+    """
+
+    entries: Sequence[Entry]
+    size: int
+    good_bytes: int
+    torn: int = 0
+    damage: Damage | None = None
+    lost: int = 0
+    lost_ids: Sequence[int] = ()
+    strays: Sequence[int] = ()
+
+    @property
+    def sound(self) -> bool:
+        """Whether a loop can go on with it."""
+        return self.damage is None and not self.strays
+
+
+def examine(ledger: Path, experiments: Path) -> Health:
+    """Read the ledger as far as it can be believed, and look at the folders of `experiments`."""
+    data = ledger.read_bytes() if ledger.exists() else b""
+    lines = _split(data)
+    entries: list[Entry] = []
+    at, previous, damage, torn = 0, "", None, 0
+    for number, line in enumerate(lines, start=1):
+        if not line.endswith(b"\n"):
+            if lost_newline(line, number, previous):
+                damage = Damage(line=number, offset=at, problem="ends with a wrong byte", reads=_shown(line))
+            else:
+                torn = len(line)
+            break
+        try:
+            entry, previous = decode(line, number, previous)
+        except LedgerError:
+            damage = Damage(line=number, offset=at, problem=_problem(lines, number), reads=_shown(line))
+            break
+        entries.append(entry)
+        at += len(line)
+    lost = lines[len(entries) :] if damage else []
+    known = {id_ for entry in entries if (id_ := getattr(entry.event, "id", None)) is not None}
+    known |= {0} if entries else set()
+    return Health(
+        entries=entries,
+        size=len(data),
+        good_bytes=at,
+        torn=torn,
+        damage=damage,
+        lost=len(lost),
+        lost_ids=sorted({id_ for line in lost if (id_ := _experiment(line)) is not None}),
+        strays=[id_ for id_ in folders(experiments) if id_ not in known],
+    )
+
+
+def folders(experiments: Path) -> list[int]:
+    """The numbers of the experiments that have a folder."""
+    if not experiments.is_dir():
+        return []
+    return sorted(int(each.name) for each in experiments.iterdir() if each.name.isdigit())
+
+
+def _split(data: bytes) -> list[bytes]:
+    """Lines, each with its newline; `bytes.splitlines` would take a carriage return for one as well."""
+    parts = data.split(b"\n")
+    return [part + b"\n" for part in parts[:-1]] + ([parts[-1]] if parts[-1] else [])
+
+
+def _problem(lines: Sequence[bytes], number: int) -> str:
+    """What is wrong with a line that cannot be believed, as precisely as it can be said."""
+    line = lines[number - 1]
+    if line in lines[: number - 1]:
+        return f"is line {lines.index(line) + 1} once more"
+    raw = _read(line)
+    if raw is None:
+        return "is no entry of a ledger"
+    seq = raw.get("seq")
+    if isinstance(seq, int) and seq > number:
+        later = {found.get("seq") for each in lines[number:] if (found := _read(each))}
+        gap = f"entry {number} is" if seq == number + 1 else f"entries {number} to {seq - 1} are"
+        return f"is entry {seq}: {'out of order' if number in later else f'{gap} missing'}"
+    if isinstance(seq, int) and seq < number:
+        return f"says it is entry {seq}"
+    if not isinstance(raw.get("sum"), str) or len(raw["sum"]) != SUM_DIGITS:
+        return "has no checksum"
+    return "does not match its checksum: it was changed, or belongs to another ledger"
+
+
+def _read(line: bytes) -> dict[str, Any] | None:
+    try:
+        raw = json.loads(line)
+    except ValueError:
+        return None
+    return raw if isinstance(raw, dict) and "seq" in raw else None
+
+
+def _experiment(line: bytes) -> int | None:
+    raw = _read(line)
+    event = raw.get("event") if raw else None
+    found = event.get("id") if isinstance(event, dict) else None
+    return found if isinstance(found, int) else None
+
+
+def _shown(line: bytes) -> str:
+    text = line.decode(errors="backslashreplace").rstrip("\n")
+    text = "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
+    return text if len(text) <= SHOWN else f"{text[:SHOWN]} … ({len(line)} bytes)"
