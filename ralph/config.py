@@ -139,7 +139,7 @@ class AgentEntry(_Table):
 
 
 class BudgetTable(_Table):
-    """[budget]: when to stop by itself; 0 or absent is no limit. `min_free_gb` is the disk's, in GiB."""
+    """[budget]: when to stop by itself; 0 or absent is no limit."""
 
     experiments: int = Field(default=0, ge=0)
     hours: float = Field(default=0.0, ge=0)
@@ -147,7 +147,6 @@ class BudgetTable(_Table):
     device_hours: float = Field(default=0.0, ge=0)
     usd: float = Field(default=0.0, ge=0)
     tokens: int = Field(default=0, ge=0)
-    min_free_gb: float = Field(default=1.0, ge=0)
 
 
 class RecallTable(_Table):
@@ -165,7 +164,7 @@ class LimitsTable(_Table):
     log_mb: float = Field(default=256.0, gt=0)
     disk_gb: float = Field(default=0.0, ge=0)
     spare_memory_gb: float = Field(default=0.0, ge=0)
-    spare_disk_gb: float = Field(default=0.5, ge=0)
+    spare_disk_gb: float = Field(default=1.0, ge=0)
 
 
 class SandboxTable(_Table):

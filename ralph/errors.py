@@ -48,10 +48,6 @@ class MovedBranchError(GitError):
     """The campaign's branch is not where the ledger says: somebody else moved it."""
 
 
-class LowDiskError(RalphError):
-    """Too little room on the disk to begin anything."""
-
-
 class LeftoverError(RalphError):
     """Processes of an earlier run could not be removed within the time allowed."""
 

@@ -16,15 +16,15 @@ from pathlib import Path
 
 BALLAST_BYTES = 256 * 1024
 FULL_BYTES = 4 * BALLAST_BYTES  # below this no iteration gets anywhere, whatever the arena says
-GIB = 2**30
+GB = 10**9
 
 
 class FolderDisk:
     """The port `Disk` for the file systems that hold `folders`; `ballast` is the path of the reserve."""
 
-    def __init__(self, folders: Sequence[Path], ballast: Path, min_free_bytes: int) -> None:
+    def __init__(self, folders: Sequence[Path], ballast: Path, spare_bytes: int) -> None:
         self._folders, self._ballast = folders, ballast
-        self._bound = max(min_free_bytes, FULL_BYTES)
+        self._bound = max(spare_bytes, FULL_BYTES)
         self._relieved = False
 
     def lay_ballast(self) -> None:
@@ -44,7 +44,7 @@ class FolderDisk:
         if free < self._bound:
             return (
                 f"the disk is nearly full: {_size(free)} free where {folder} is, and {_size(self._bound)} are wanted "
-                "(budget.min_free_gb). Make room"
+                "(limits.spare_disk_gb). Make room"
             )
         if self._relieved:
             return f"the disk was full for a moment: {_size(free)} are free where {folder} is. See what fills it"
@@ -70,7 +70,7 @@ def _free(folder: Path) -> int:
 def _size(count: int) -> str:
     """Bytes for people.
 
-    >>> _size(3 * 2**30 // 2), _size(300 * 2**20), _size(40_000)
-    ('1.5 GiB', '300.0 MiB', '0.0 MiB')
+    >>> _size(3 * 10**9 // 2), _size(300 * 10**6), _size(40_000)
+    ('1.5 GB', '300.0 MB', '0.0 MB')
     """
-    return f"{count / GIB:.1f} GiB" if count >= GIB else f"{count / 2**20:.1f} MiB"
+    return f"{count / GB:.1f} GB" if count >= GB else f"{count / 1e6:.1f} MB"

@@ -73,11 +73,7 @@ class Domains:
         return folder
 
     def start(self, order: Start) -> Child:
-        """Start it. The folder must be fresh.
-
-        Raises:
-            LowDiskError: there is too little room to begin anything.
-        """
+        """Start it. The folder must be fresh."""
         limits = limits_of(self._limits, order.folder)
         tmp = self._tmp(order.folder)
         own = (home_of(order.folder), order.folder / "tmp")

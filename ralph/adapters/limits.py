@@ -8,7 +8,6 @@ from pathlib import Path
 import psutil
 
 from ralph.config import LimitsTable
-from ralph.errors import LowDiskError
 
 GB = 10**9
 MB = 10**6
@@ -61,18 +60,9 @@ class Limits:
 
 
 def limits_of(table: LimitsTable, folder: Path) -> Limits:
-    """The limits of an arena, for a domain on the disk that holds `folder`.
-
-    Raises:
-        LowDiskError: there is less room than a domain may be started with.
-    """
+    """The limits of an arena, for a domain on the disk that holds `folder`."""
     spare = int(table.spare_disk_gb * GB)
     room = psutil.disk_usage(str(folder)).free
-    if room < spare:
-        raise LowDiskError(
-            f"{room / GB:.2f} GB are free on the disk of {folder}, less than limits.spare_disk_gb = "
-            f"{table.spare_disk_gb:g}; make room and start the loop again, which goes on where it was"
-        )
     memory = machine_memory()
     return Limits(
         memory_bytes=int(table.memory_gb * GB) or int(memory * MEMORY_SHARE),

@@ -15,7 +15,7 @@ from ralph.adapters.agents.launcher import AgentLauncher
 from ralph.adapters.agents.presets.outfit import login_files
 from ralph.adapters.clock import ShiftedClock, SystemClock
 from ralph.adapters.control import SystemControl
-from ralph.adapters.disk import FolderDisk
+from ralph.adapters.disk import GB, FolderDisk
 from ralph.adapters.domains import Domains
 from ralph.adapters.gateway.upstream import require_keys
 from ralph.adapters.git import GitRepo
@@ -99,7 +99,7 @@ def _locked_loop(layout: Layout, wishes: Wishes, notifier: Notifier) -> End:
     redact = redactor_of(os.environ, config)
     repo = GitRepo(layout.arena, layout.trees, config.arena.editable, redact=redact)
     state = campaign.entered(layout, new=wishes.new)
-    disk = FolderDisk((layout.state, layout.root, repo.top), layout.ballast, round(config.budget.min_free_gb * 2**30))
+    disk = FolderDisk((layout.state, layout.root, repo.top), layout.ballast, round(config.limits.spare_disk_gb * GB))
     if not state.campaign and (shortage := disk.shortage()):
         raise DiskError(shortage)
     disk.lay_ballast()

@@ -3,7 +3,7 @@
 import shutil
 from pathlib import Path
 
-from ralph.adapters.disk import BALLAST_BYTES, GIB, FolderDisk
+from ralph.adapters.disk import BALLAST_BYTES, GB, FolderDisk
 
 
 def disk(folder: Path, min_free_bytes: int = 0) -> FolderDisk:
@@ -15,7 +15,7 @@ def test_there_is_room_until_there_is_not(tmp_path: Path) -> None:
     assert disk(tmp_path, free // 2).shortage() == ""
     said = disk(tmp_path, 2 * free).shortage()
     assert said.startswith("the disk is nearly full: ")
-    assert f"{2 * free / GIB:.1f} GiB are wanted (budget.min_free_gb)" in said
+    assert f"{2 * free / GB:.1f} GB are wanted (limits.spare_disk_gb)" in said
     assert str(tmp_path) in said
 
 

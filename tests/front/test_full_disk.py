@@ -23,7 +23,7 @@ from tests.arenas import TOML, ToyArena, edit, toy_arena
 Left = Callable[[], list[int]]
 STEPS = [[edit("LEARNING_RATE", 0.3)] * 3, [edit("WIDTH", 4)] * 3]
 N = len(STEPS)
-TOLERANT = TOML + "[budget]\nmin_free_gb = 0\n"
+TOLERANT = TOML + "[limits]\nspare_disk_gb = 0\n"
 TAKE_ALL = 'dd if=/dev/zero of="$1" bs=64k status=none; dd if=/dev/zero of="$1.rest" bs=1 status=none; true'
 
 pytestmark = pytest.mark.skipif(
@@ -184,7 +184,7 @@ def test_a_disk_that_fills_up_at_any_point_parks_the_loop_and_costs_nothing_that
 @pytest.mark.slow
 def test_a_disk_below_the_bound_parks_before_anything_begins(arena_on_state: DiskArena) -> None:
     arena = arena_on_state
-    (arena.root / "arena.toml").write_text(TOML + "[budget]\nmin_free_gb = 0.003\n")  # of 8 MiB
+    (arena.root / "arena.toml").write_text(TOML + "[limits]\nspare_disk_gb = 0.003\n")  # of 8 MiB
     first = arena.start(1)
     assert first.communicate(timeout=90)
     assert first.returncode == 0
@@ -192,8 +192,8 @@ def test_a_disk_below_the_bound_parks_before_anything_begins(arena_on_state: Dis
     (arena.disk.outside / "filler").write_bytes(os.urandom(6 * 2**20))
     second = arena.start(2)
     said, _ = second.communicate(timeout=90)
-    assert (second.returncode, "MiB are wanted (budget.min_free_gb)" in said) == (3, True), said
-    assert "3.1 MiB are wanted" in arena.first_line()
+    assert (second.returncode, "MB are wanted (limits.spare_disk_gb)" in said) == (3, True), said
+    assert "3.0 MB are wanted" in arena.first_line()
     assert {type(e).__name__ for e in arena.seen.events()[begun:]} == {"SupervisorStarted", "SupervisorStopped"}
     arena.disk.free()
     third = arena.start(2)
