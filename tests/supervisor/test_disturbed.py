@@ -3,7 +3,9 @@
 from dataclasses import replace
 from datetime import datetime, timedelta
 
-from ralph.adapters.scripted.lab import Lab, Plan
+from ralph.adapters.device.watched import Care, DeviceRunner
+from ralph.adapters.scripted.device import ScriptedDevice
+from ralph.adapters.scripted.lab import Lab, LabRunner, Plan, TimedJob
 from ralph.adapters.scripted.papers import ScriptedPapers
 from ralph.core.report import Live, render_progress
 from ralph.core.views import status_view
@@ -105,6 +107,53 @@ def test_the_incumbent_measured_again_waits_for_calm_as_well() -> None:
     assert done.run(12).status is ExitStatus.DONE
     assert len(disturbed) == 4, "no candidate was close enough for a second look at the incumbent"
     assert done.supervisor.state.counts[Verdict.VOID] == 0
+
+
+class NumberedJob(TimedJob[RunEnded]):
+    """A run of the laboratory, with a number for its process."""
+
+    pid = 1
+
+
+class LabRuns:
+    """Runs of the laboratory that all end well."""
+
+    def __init__(self, lab: Lab) -> None:
+        self._lab = lab
+
+    def remains(self, order: RunOrder) -> RunEnded | None:
+        return None
+
+    def start(self, order: RunOrder) -> NumberedJob:
+        self._lab.started.append(f"run {order.id}.{order.run}")
+        ended = RunEnded(id=order.id, run=order.run, outcome=Outcome.OK, seconds=self._lab.run_s)
+        return NumberedJob(self._lab.clock, self._lab.run_s, ended)
+
+
+def on_device(lab: Lab, device: ScriptedDevice) -> Bench:
+    done = bench(lab)
+    done.world = replace(done.world, runner=DeviceRunner(LabRuns(lab), device, Care(wait_free_s=0)))
+    return done
+
+
+def test_a_lost_device_parks_the_loop_and_the_run_is_carried_out_by_the_next() -> None:
+    lab = Lab(plan=lambda _: Plan())
+    done = on_device(lab, ScriptedDevice(samples=["XID 79, fallen off the bus"]))
+    end = done.run(0)
+    assert (end.status, "XID 79" in end.reason) == (ExitStatus.PARKED, True)
+    assert not [entry for entry in done.ledger.log if isinstance(entry.event, RunEnded)]
+    done.world = replace(done.world, runner=LabRunner(lab))
+    assert done.run(0).status is ExitStatus.DONE
+
+
+def test_memory_that_somebody_holds_quarantines_the_lane_with_their_name() -> None:
+    lab = Lab(plan=lambda _: Plan())
+    done = on_device(lab, ScriptedDevice(occupants=["pid 7 (python, 12.0 GiB)"]))
+    end = done.run(0)
+    assert (end.status, "pid 7 (python, 12.0 GiB)" in end.reason) == (ExitStatus.PARKED, True)
+    assert "**parked**" in done.papers.page.splitlines()[0]
+    assert "pid 7" in done.papers.page.splitlines()[0]
+    assert lab.started == []
 
 
 def test_the_page_tells_of_disturbed_runs_in_one_line_and_status_counts_them() -> None:

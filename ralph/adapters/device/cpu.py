@@ -1,7 +1,8 @@
 """The CPU as a device: leased by core, watched by the kernel's own sums.
 
 A run's share is the sum over its process tree of what each process and its reaped children computed. Not covered: the
-time of processes that a run lets the kernel reap unseen (SIGCHLD ignored), which counts as that of others.
+time of processes that a run lets the kernel reap unseen (SIGCHLD ignored), which counts as that of others; and the
+waiting of threads that begin and end between two looks, which counts as none.
 """
 
 import contextlib
@@ -30,6 +31,8 @@ class CpuDevice:
     def __init__(self, owner: Path) -> None:
         self._cores = os.sched_getaffinity(0)
         self._lease = Lease(lease_place(), [f"cpu{core:04d}" for core in self._cores], owner)
+        self._root: int | None = None
+        self._waits: dict[tuple[int, str], int] = {}  # of each thread of this run, those that are gone included
 
     def lease(self) -> str:
         """Take these cores."""
@@ -52,12 +55,23 @@ class CpuDevice:
             own_s=sum(map(_computed_s, pids)) if root else None,
             busy_s=busy_s,
             stolen_s=stolen_s,
-            waited_s=_waited_s(pids),
+            waited_s=self._waited_s(root, pids),
             throttled_s=_throttled_s(self._cores),
             cores=len(self._cores),
             temperature_c=_temperature_c(),
             clock_mhz=getattr(psutil.cpu_freq(), "current", None) or None,
         )
+
+    def _waited_s(self, root: int | None, pids: list[int]) -> float | None:
+        """For how long the run's threads were ready and had no core; None where the kernel does not count."""
+        if root != self._root:
+            self._root, self._waits = root, {}
+        for pid in pids:
+            for thread in _threads(pid):
+                with contextlib.suppress(OSError, IndexError, ValueError):  # gone meanwhile
+                    waited = int(Path(f"/proc/{pid}/task/{thread}/schedstat").read_text().split()[1])
+                    self._waits[pid, thread] = waited
+        return sum(self._waits.values()) / NANO if self._waits else None
 
 
 def busy_of(stat: str, cores: AbstractSet[int]) -> tuple[float, float]:
@@ -80,6 +94,13 @@ def busy_of(stat: str, cores: AbstractSet[int]) -> tuple[float, float]:
     return busy / TICKS, stolen / TICKS
 
 
+def _threads(pid: int) -> list[str]:
+    try:
+        return os.listdir(f"/proc/{pid}/task")  # noqa: PTH208 - names, not paths
+    except OSError:
+        return []  # gone meanwhile
+
+
 def _computed_s(pid: int) -> float:
     """Of a process and those of its children that are gone."""
     try:
@@ -87,18 +108,6 @@ def _computed_s(pid: int) -> float:
     except OSError:
         return 0.0  # gone meanwhile, and now in the sum of who reaped it
     return sum(map(int, fields[11:15])) / TICKS
-
-
-def _waited_s(pids: list[int]) -> float | None:
-    """For how long the threads of these processes were ready and had no core; None where the kernel does not count."""
-    waited, known = 0, False
-    for pid in pids:
-        with contextlib.suppress(OSError, IndexError, ValueError):  # gone meanwhile
-            for thread in os.listdir(f"/proc/{pid}/task"):  # noqa: PTH208 - names, not paths
-                with contextlib.suppress(FileNotFoundError, ProcessLookupError):
-                    waited += int(Path(f"/proc/{pid}/task/{thread}/schedstat").read_text().split()[1])
-                    known = True
-    return waited / NANO if known else None
 
 
 def _throttled_s(cores: AbstractSet[int]) -> float | None:

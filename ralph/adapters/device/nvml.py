@@ -81,7 +81,7 @@ class NvmlDevice:
     def _connect(self) -> str:
         """Why it cannot be watched; empty when it can."""
         try:
-            import pynvml
+            pynvml = _library()
         except ImportError:
             return "nvidia-ml-py is not installed"
         try:
@@ -175,6 +175,26 @@ class NvmlDevice:
     def _raise_if_lost(self, nvml: ModuleType, error: Exception) -> None:
         if getattr(error, "value", None) in {getattr(nvml, name) for name in LOST}:
             raise DeviceError(_lost(self.name, str(error))) from error
+
+
+def unwatched(device: str) -> str:
+    """Why nothing can be seen of "cuda:N"; empty when it can, and for other devices."""
+    if not device.startswith("cuda"):
+        return ""
+    try:
+        nvml = _library()
+        nvml.nvmlInit()
+    except ImportError:
+        return "nvidia-ml-py is not installed"
+    except nvml.NVMLError as error:
+        return f"NVML: {error}"
+    return ""
+
+
+def _library() -> ModuleType:
+    import pynvml
+
+    return pynvml  # type: ignore[no-any-return]
 
 
 def _lost(name: str, why: str) -> str:

@@ -9,7 +9,7 @@ import pynvml
 import pytest
 
 from ralph.adapters.device.lease import PLACE_VARIABLE
-from ralph.adapters.device.nvml import CAPPED, SLOWED, NvmlDevice, Occupant, foreign
+from ralph.adapters.device.nvml import CAPPED, SLOWED, NvmlDevice, Occupant, foreign, unwatched
 
 
 def there(*pids: int) -> list[Occupant]:
@@ -58,3 +58,5 @@ def test_without_a_driver_it_is_leased_all_the_same_and_every_look_says_why_noth
     assert NvmlDevice(index=0, uuid="", owner=tmp_path, memory_used_bytes=0).lease() != ""
     assert device.taken() == ""
     assert device.sample(os.getpid()).unwatched.startswith("NVML: ")
+    assert unwatched("cuda:0").startswith("NVML: ")
+    assert unwatched("cpu") == ""
