@@ -52,15 +52,28 @@ class Occupant:
         return f"pid {self.pid} ({name}{size})"
 
 
-def foreign(there: list[Occupant], ours: set[int], before: set[int]) -> list[Occupant]:
+def opens_gpu(pid: int) -> bool:
+    """Has this process a GPU open, as far as we can see? Another user's we cannot look into: then it may have."""
+    folder = Path(f"/proc/{pid}/fd")
+    try:
+        return any(str(each.readlink()).startswith("/dev/nvidia") for each in folder.iterdir())
+    except PermissionError:
+        return True
+    except OSError:
+        return False  # gone, or no process of this container
+
+
+def foreign(
+    there: list[Occupant], ours: set[int], before: set[int], opens: Callable[[int], bool] = opens_gpu
+) -> list[Occupant]:
     """Of those on the GPU, who is not of the run. `before` were there when it began.
 
-    Where NVML speaks of other process ids than we see, which shows in that none of them is the run's, only those that
-    were there before it are known to be foreign.
+    Where NVML speaks of other process ids than we see, which shows in that none of them is the run's, only those are
+    known to be foreign that were there before it. A process of ours may have the number of one of the host's by chance.
     """
     if any(each.pid in ours for each in there):
         return [each for each in there if each.pid not in ours]
-    return [each for each in there if each.pid in before or (Path("/proc") / str(each.pid)).exists()]
+    return [each for each in there if each.pid in before or opens(each.pid)]
 
 
 class NvmlDevice:
