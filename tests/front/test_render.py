@@ -54,7 +54,10 @@ def test_the_log_has_a_line_for_every_experiment() -> None:
 def test_show_tells_of_each_run_what_was_seen_of_its_device() -> None:
     run = {"run": 1, "seed": 5, "for_id": 2, "score": 0.5, "seconds": 30.0, "peak_bytes": 0, "crash": None}
     seen = {"others_share": 0.31, "temperature_c": 84.0, "throttled_share": 0.2, "throttled": "heat"}
-    rows = [run | {"outcome": "void", "reason": "disturbed", "device": seen}, run | {"outcome": "ok", "reason": ""}]
+    rows: list[dict[str, object]] = [
+        run | {"outcome": "void", "reason": "disturbed", "device": seen},
+        run | {"outcome": "ok", "reason": ""},
+    ]
     cells = render.run_cells(rows)
     assert cells[0][6:] == ["others 31% · 84 °C · slowed 20% (heat)", "void disturbed"]
     assert cells[1][6] == "–"
