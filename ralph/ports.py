@@ -148,7 +148,7 @@ class Device(Protocol):
     sample_s: float
 
     def lease(self) -> str:
-        """Take it for this supervisor; empty, or who has it, in words. Never waits; once more changes nothing."""
+        """Take it for this supervisor. Empty; else who has it: "pid 7 has". Never waits; again changes nothing."""
         ...
 
     def release(self) -> None:

@@ -31,32 +31,47 @@ def lease_place() -> Path:
 
 
 class Lease:
-    """Locks by `names`, all or none. Children do not inherit them. `owner` is the folder that others get to read."""
+    """Locks by `names`, all or none. Children do not inherit them. `owner` is the folder that others get to read.
+
+    Whoever wants them must be next first, by a second set of locks, and stays next until it has them: a supervisor that
+    gives a device back and wants it again at once does so behind one that has waited.
+    """
 
     def __init__(self, place: Path, names: Sequence[str], owner: Path) -> None:
         self._paths = [place / f"{name}.lock" for name in sorted(names)]
-        self._owner, self._held = owner, list[int]()
+        self._turns = [place / f"{name}.next" for name in sorted(names)]
+        self._owner = owner
+        self._held: list[int] = []
+        self._turn: list[int] = []
 
     def take(self) -> str:
-        """Empty when it is ours now, or was; else who has it. Never waits.
+        """Empty when it is ours now, or was; else who has it, or is next. Never waits.
 
         In the order of their names, so that of two supervisors that want some of the same one gets all of its own.
         """
         if self._held:
             return ""
-        for path in self._paths:
-            holder = self._lock(path)
-            if holder:
-                self.release()
-                return holder
+        if not self._turn and (ahead := self._take_all(self._turns, self._turn)):
+            return f"{ahead} is the next to have"
+        if holder := self._take_all(self._paths, self._held):
+            return f"{holder} has"
+        _close(self._turn)
         return ""
 
     def release(self) -> None:
-        """Give it back; nothing happens if it was not taken."""
-        while self._held:
-            os.close(self._held.pop())
+        """Give it back, or the turn that we were waiting with; nothing happens if there is neither."""
+        _close(self._held)
+        _close(self._turn)
 
-    def _lock(self, path: Path) -> str:
+    def _take_all(self, paths: Sequence[Path], held: list[int]) -> str:
+        for path in paths:
+            holder = self._lock(path, held)
+            if holder:
+                _close(held)
+                return holder
+        return ""
+
+    def _lock(self, path: Path, held: list[int]) -> str:
         while True:
             fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
             try:
@@ -70,8 +85,13 @@ class Lease:
             os.close(fd)  # whoever cleans /tmp took it away under our hands
         os.ftruncate(fd, 0)
         os.pwrite(fd, f"{os.getpid()}\n{self._owner}\n".encode(errors="surrogateescape"), 0)
-        self._held.append(fd)
+        held.append(fd)
         return ""
+
+
+def _close(fds: list[int]) -> None:
+    while fds:
+        os.close(fds.pop())
 
 
 def _holder(fd: int) -> str:

@@ -109,7 +109,7 @@ class _LeasedJob(Generic[T]):
         """Begin if the device is to be had. Raises DeviceError when what holds its memory does not go."""
         device = self._device
         if holder := device.lease():
-            self._wait_for(f"{device.name}, which {holder} has", ASK_S)
+            self._wait_for(f"{device.name}, which {holder}", ASK_S)
             return
         now = time.monotonic()
         if self._free_by is None:

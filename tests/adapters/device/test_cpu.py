@@ -61,9 +61,10 @@ def test_only_the_cores_that_a_run_may_use_count() -> None:
 
 def test_the_lease_is_by_core(device: CpuDevice, tmp_path: Path) -> None:
     assert device.lease() == ""
-    assert f"pid {os.getpid()}" in CpuDevice(tmp_path).lease()
+    other = CpuDevice(tmp_path)
+    assert f"pid {os.getpid()}" in other.lease()
     device.release()
-    assert CpuDevice(tmp_path).lease() == ""
+    assert other.lease() == ""
     assert device.taken() == ""
 
 

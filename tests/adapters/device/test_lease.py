@@ -32,10 +32,11 @@ def hold(place: Path, owner: Path, *names: str) -> "subprocess.Popen[str]":
 
 def test_a_taken_device_names_the_process_and_the_folder_that_have_it(hostile: Path) -> None:
     with hold(hostile, hostile / "one", "gpu-1") as other:
-        said = Lease(hostile, ["gpu-1"], hostile / "two").take()
-        assert said == f"the supervisor with pid {other.pid} in {hostile / 'one'}"
+        waiting = Lease(hostile, ["gpu-1"], hostile / "two")
+        said = waiting.take()
+        assert said == f"the supervisor with pid {other.pid} in {hostile / 'one'} has"
         other.communicate("")
-    assert Lease(hostile, ["gpu-1"], hostile / "two").take() == ""
+    assert waiting.take() == ""
 
 
 def test_kill_9_of_its_supervisor_gives_a_device_back(tmp_path: Path) -> None:
@@ -59,7 +60,29 @@ def test_all_or_none_so_that_nobody_sits_on_half_of_what_another_wants(tmp_path:
     two = Lease(tmp_path, ["cpu1", "cpu2"], tmp_path)
     assert one.take() == ""
     assert two.take() != ""
+    two.release()
     assert Lease(tmp_path, ["cpu1"], tmp_path).take() == ""
+
+
+def test_who_gives_a_device_back_has_it_again_only_after_the_one_that_waits(tmp_path: Path) -> None:
+    one, two = Lease(tmp_path, ["gpu-1"], tmp_path / "one"), Lease(tmp_path, ["gpu-1"], tmp_path / "two")
+    assert one.take() == ""
+    assert two.take() != ""
+    one.release()
+    assert one.take() == f"the supervisor with pid {os.getpid()} in {tmp_path / 'two'} is the next to have"
+    assert two.take() == ""
+    assert one.take().endswith("two has")
+    two.release()
+    assert one.take() == ""
+
+
+def test_who_no_longer_waits_is_in_nobodys_way(tmp_path: Path) -> None:
+    one, two = Lease(tmp_path, ["gpu-1"], tmp_path / "one"), Lease(tmp_path, ["gpu-1"], tmp_path / "two")
+    assert one.take() == ""
+    assert two.take() != ""
+    two.release()
+    one.release()
+    assert one.take() == ""
 
 
 def test_cores_of_its_own_are_no_business_of_another(tmp_path: Path) -> None:

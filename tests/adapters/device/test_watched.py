@@ -91,7 +91,7 @@ def test_a_run_on_a_free_device_begins_at_once_and_keeps_what_was_seen() -> None
 
 
 def test_a_run_waits_for_its_device_says_for_whom_and_starts_when_it_is_free() -> None:
-    device, runs = ScriptedDevice(holders=["the supervisor with pid 9 in /x"]), StagedRuns()
+    device, runs = ScriptedDevice(holders=["the supervisor with pid 9 in /x has"]), StagedRuns()
     job = DeviceRunner(runs, device, Care()).start(ORDER)
     assert runs.started == []
     news = job.news()
@@ -177,6 +177,7 @@ def test_a_run_that_is_stopped_while_it_waits_never_begins() -> None:
     job = DeviceRunner(runs, device, Care()).start(ORDER)
     job.stop("stopped at once")
     assert finish(job).outcome is Outcome.VOID
+    assert not device.leased
     assert runs.started == []
 
 
