@@ -149,6 +149,15 @@ class BudgetTable(_Table):
     tokens: int = Field(default=0, ge=0)
 
 
+class DeviceTable(_Table):
+    """[device]: when it counts as a run's own. Shares are of 1; 1 is never too much."""
+
+    disturbed_share: float = Field(default=0.15, gt=0, le=1)
+    throttled_share: float = Field(default=0.25, gt=0, le=1)
+    wait_free_s: float = Field(default=60.0, ge=0)
+    memory_used_gib: float = Field(default=1.0, ge=0)
+
+
 class RecallTable(_Table):
     """[recall]: asking what was tried. `embed_command` turns texts into vectors, for a ranking by meaning as well."""
 
@@ -186,6 +195,7 @@ class Config(_Table):
     budget: BudgetTable = BudgetTable()
     limits: LimitsTable = LimitsTable()
     sandbox: SandboxTable = SandboxTable()
+    device: DeviceTable = DeviceTable()
     recall: RecallTable = RecallTable()
 
     @model_validator(mode="after")

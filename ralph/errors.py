@@ -52,5 +52,9 @@ class LeftoverError(RalphError):
     """Processes of an earlier run could not be removed within the time allowed."""
 
 
+class DeviceError(RalphError):
+    """The device is lost, or what holds its memory does not go."""
+
+
 class RefusedError(RalphError):
     """A proposal breaks a rule; the message is the reason an agent and a human get to read."""

@@ -163,8 +163,20 @@ class RunStarted:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class LaneWaits:
+    """What is next on the lane cannot have its device yet, and why; without a reason it has it now."""
+
+    reason: str = ""
+    kind: Literal["lane_waits"] = "lane_waits"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class RunEnded:
-    """The run and its whole process tree are gone."""
+    """The run and its whole process tree are gone.
+
+    `disturbed` says by what, where the outcome is void because its device was not its own. In `record`, what begins
+    with `device_` was seen of the device while it trained.
+    """
 
     id: int
     run: int
@@ -177,6 +189,7 @@ class RunEnded:
     export_s: float = 0.0
     seconds: float = 0.0
     peak_bytes: int = 0
+    disturbed: str = ""
     record: Mapping[str, JsonValue] = field(default_factory=dict)
     kind: Literal["run_ended"] = "run_ended"
 
@@ -231,6 +244,7 @@ Event = (
     | Refused
     | Committed
     | RunStarted
+    | LaneWaits
     | RunEnded
     | Scored
     | Judged

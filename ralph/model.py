@@ -170,7 +170,10 @@ class Document:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Run:
-    """One timed execution with one seed, as far as it has come. Seconds are wall clock; bytes are bytes."""
+    """One timed execution with one seed, as far as it has come. Seconds are wall clock; bytes are bytes.
+
+    `disturbed` says what spoilt it, if its device was not its own; `device`, what was seen of the device meanwhile.
+    """
 
     number: int
     seed: int
@@ -185,6 +188,8 @@ class Run:
     export_s: float = 0.0
     seconds: float = 0.0
     peak_bytes: int = 0
+    disturbed: str = ""
+    device: Mapping[str, JsonValue] = field(default_factory=dict)
     scored: Outcome | None = None
     score: float | None = None
     score_se: float | None = None

@@ -47,12 +47,16 @@ class Ledger(Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class News:
-    """How far a run says it is: its stage (set-up, training, export), for how many seconds, its last step and loss."""
+    """How far a run says it is: its stage (set-up, training, export), for how many seconds, its last step and loss.
+
+    `waits_for` says who has its device, as long as it has not begun for that.
+    """
 
     stage: str
     stage_s: float
     step: int | None = None
     loss: float | None = None
+    waits_for: str = ""
 
 
 class Job(Protocol[T_co]):
@@ -111,6 +115,57 @@ class ScoreOrder:
     run: int
     seed: int
     commit: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sample:
+    """What a device does at one moment, and for whom; None is what it does not tell.
+
+    `at_s` is monotonic. Sums of seconds since some moment of the past, on a CPU: `own_s` that the run's processes
+    computed, `busy_s` that anybody did on the cores that the run may use, `stolen_s` that a hypervisor gave to other
+    machines, `waited_s` that the run's threads were ready and had no core, `throttled_s` that heat slowed the cores.
+    `slowed` are reasons for which it runs slower than it could that are no business of the run (heat, a weak power
+    supply); `capped`, those that belong to it (its power limit). `others` are foreign processes at work on a device
+    that a run should have for itself. `unwatched` says why nothing could be seen.
+    """
+
+    at_s: float
+    own_s: float | None = None
+    busy_s: float | None = None
+    stolen_s: float | None = None
+    waited_s: float | None = None
+    throttled_s: float | None = None
+    cores: int = 0
+    temperature_c: float | None = None
+    clock_mhz: float | None = None
+    memory_used_bytes: int | None = None
+    slowed: tuple[str, ...] = ()
+    capped: tuple[str, ...] = ()
+    others: tuple[str, ...] = ()
+    unwatched: str = ""
+
+
+class Device(Protocol):
+    """What runs are carried out on, one at a time. Whatever cannot be told is no reason to stop."""
+
+    name: str
+    sample_s: float
+
+    def lease(self) -> str:
+        """Take it for this supervisor. Empty; else who has it: "pid 7 has". Never waits; again changes nothing."""
+        ...
+
+    def release(self) -> None:
+        """Give it back; nothing happens if it was not taken."""
+        ...
+
+    def taken(self) -> str:
+        """Who holds its memory though no run of ours is at work, in words; empty when it is free."""
+        ...
+
+    def sample(self, root: int | None) -> Sample:
+        """Look at it now; the run is process `root` and what is below it. Raises DeviceError when it is lost."""
+        ...
 
 
 class Agents(Protocol):

@@ -1,5 +1,6 @@
 """What this machine is and what it is doing, for the record and for `ralph check`."""
 
+import functools
 import os
 import platform
 import shutil
@@ -14,7 +15,11 @@ import psutil
 from ralph.errors import ConfigError
 from ralph.model import JsonValue
 
-PROBE = "import torch; print(torch.cuda.is_available() and torch.cuda.device_count() or 0)"
+PROBE = """
+import torch
+for index in range(torch.cuda.device_count() if torch.cuda.is_available() else 0):
+    print("cuda", getattr(torch.cuda.get_device_properties(index), "uuid", ""))
+"""
 PROBE_S = 120.0
 
 
@@ -28,7 +33,7 @@ def resolve_device(wanted: str) -> str:
     """
     if wanted in ("cpu", "none"):
         return wanted
-    count = _cuda_devices()
+    count = len(cuda_uuids())
     index = int(wanted.partition(":")[2] or 0)
     if count > index:
         return f"cuda:{index}"
@@ -37,9 +42,11 @@ def resolve_device(wanted: str) -> str:
     raise ConfigError(f'run.device = "{wanted}", but torch sees {count} CUDA devices; see `nvidia-smi`, or set "auto"')
 
 
-def _cuda_devices() -> int:
+@functools.cache
+def cuda_uuids() -> tuple[str, ...]:
+    """UUIDs of the devices that torch can use, in its order; empty texts where it does not tell them."""
     if not any(Path("/dev").glob("nvidia[0-9]*")):
-        return 0
+        return ()
     try:
         done = subprocess.run(
             [sys.executable, "-c", PROBE], capture_output=True, text=True, timeout=PROBE_S, check=False
@@ -48,7 +55,8 @@ def _cuda_devices() -> int:
         raise ConfigError(
             f"torch did not answer within {PROBE_S:.0f} s whether CUDA is there; try `nvidia-smi`"
         ) from None
-    return int(done.stdout.strip() or 0) if done.returncode == 0 else 0
+    lines = [line.split(" ") for line in done.stdout.splitlines() if line.startswith("cuda ")]
+    return tuple(line[1] for line in lines) if done.returncode == 0 else ()
 
 
 def device_name(device: str) -> str:

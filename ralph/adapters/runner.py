@@ -26,7 +26,7 @@ from ralph.core.untrusted_json import flat, number, parse_object
 from ralph.events import RunEnded
 from ralph.layout import Layout
 from ralph.model import CrashKind, JsonValue, Outcome
-from ralph.ports import Job, News, RunOrder
+from ralph.ports import News, RunOrder
 
 OUT = "out"  # RALPH_RUN_DIR, below the domain's folder
 ARTIFACT = "artifact.pt2"
@@ -87,7 +87,7 @@ class LocalRunner:
             phases = Phases()
         return self._result(order, exit_, phases)
 
-    def start(self, order: RunOrder) -> Job[RunEnded]:
+    def start(self, order: RunOrder) -> "RunAtWork":
         """Start the command in a clean checkout."""
         folder = self._domains.fresh(self._layout.run(order.id, order.run))
         out = folder / OUT
@@ -124,7 +124,7 @@ class LocalRunner:
         )
         if gun is not None:
             gun.attach(child.set_deadline)
-        return _RunJob(child, gun, folder / TIMES, record, partial(self._result, order))
+        return RunAtWork(child, gun, folder / TIMES, record, partial(self._result, order))
 
     def _whole_s(self) -> float:
         return self._run.setup_s + self._run.budget_s + self._run.export_s + self._run.grace_s
@@ -179,7 +179,7 @@ class LocalRunner:
         return Outcome.OK, None, ""
 
 
-class _RunJob:
+class RunAtWork:
     """A run at work: its shim and its gun on one descriptor."""
 
     def __init__(
@@ -199,6 +199,11 @@ class _RunJob:
     def fileno(self) -> int:
         """Readable when the run has spoken or is gone."""
         return self._poller.fileno()
+
+    @property
+    def pid(self) -> int:
+        """The process at the top of its tree."""
+        return self._child.pid
 
     def poll(self) -> RunEnded | None:
         """Answer the gun, then look whether the run is over."""

@@ -22,6 +22,7 @@ from ralph.events import (
     Committed,
     Entry,
     Judged,
+    LaneWaits,
     Paused,
     Refused,
     Resumed,
@@ -55,7 +56,8 @@ class State:
     a provider. `since` says when an open experiment entered its phase. `touched` are the constants that any candidate
     changed; `meanings` says who was the first to try a program, or the first after one whose verdict was void, which
     says nothing about it. By agent: `spent`; `weather`, while its provider sends it away; `exhausted`, why its budget
-    allows no call more (the last two until the human starts the loop again).
+    allows no call more (the last two until the human starts the loop again). `lane_waits` says who has the device that
+    the next run should have; `disturbed_runs` were void because theirs was not theirs alone, the last `disturbed_by`.
     """
 
     campaign: str = ""
@@ -99,6 +101,9 @@ class State:
     exhausted: dict[str, str] = field(default_factory=dict)
     train_s: float = 0.0
     constants: Mapping[str, JsonValue] = field(default_factory=dict)
+    lane_waits: str = ""
+    disturbed_runs: int = 0
+    disturbed_by: str = ""
     touched: set[str] = field(default_factory=set)
     meanings: dict[str, int] = field(default_factory=dict)
     _squares: float = 0.0
@@ -162,6 +167,8 @@ class State:
                 self._propose(event, at)
             case RunStarted() | RunEnded() | Scored():
                 self._measure(event, at)
+            case LaneWaits():
+                self.lane_waits = event.reason
             case Judged():
                 self._judge(event, at)
             case Settled():
@@ -218,12 +225,13 @@ class State:
                 if self.session_started is None or self.stopped is not None:
                     self.session_started = at
                 self.running, self.stopped, self.stopped_at, self.stop_requested = True, None, None, None
+                self.lane_waits = ""
                 self.exhausted.clear()  # the budget may be another one now
                 if self.session_started == at:
                     self.failures_in_row = 0
                     self.weather.clear()
             case SupervisorStopped():
-                self.running, self.stopped, self.stopped_at = False, event, at
+                self.running, self.stopped, self.stopped_at, self.lane_waits = False, event, at, ""
             case StopRequested():
                 self.stop_requested = event
             case Paused():
@@ -276,7 +284,7 @@ class State:
             self.exhausted[agent] = event.reason
 
     def _measure(self, event: RunStarted | RunEnded | Scored, at: datetime) -> None:
-        was = self._get(event.id)
+        was, self.lane_waits = self._get(event.id), ""
         match event:
             case RunStarted():
                 run = Run(number=event.run, seed=event.seed, for_id=event.for_id, started=at)
@@ -285,6 +293,8 @@ class State:
             case RunEnded():
                 self.run_s += event.seconds
                 self.train_s += event.train_s
+                if event.disturbed:
+                    self.disturbed_runs, self.disturbed_by = self.disturbed_runs + 1, event.disturbed
                 run = self._run(was, event.run)
                 self._put(tr.with_run(was, tr.run_ended(run, event)))
                 self._change(run.for_id, phase=tr.phase_after(event))

@@ -112,13 +112,18 @@ def _doing(state: State, e: Experiment, now: datetime, live: Live) -> str:
             attempt = f", attempt {e.attempt}" if e.attempt > 1 else ""
             return f"{md(e.agent, 40) or 'an agent'} is thinking about {name}{attempt}, {clock(seconds)}"
         case Phase.RUN:
+            if state.lane_waits:
+                return f"{name}, {_running(state, e)}, waits for {md(state.lane_waits, 240)}, {clock(seconds)}"
             return f"{name}, {_running(state, e)}, {_stage(state, seconds, live)}"
         case Phase.SCORE:
+            if state.lane_waits:
+                return f"the scoring of {name} waits for {md(state.lane_waits, 240)}, {clock(seconds)}"
             return f"{name} is being scored, {clock(seconds)}"
         case Phase.COMMIT:
             return f"{name} is being checked and committed"
         case Phase.DECIDE:
-            return f"{_waiting(now, live)}, then {name}" if e.postponed else f"{name} is being weighed"
+            waits = e.postponed or live.wait_until is not None
+            return f"{_waiting(now, live)}, then {name}" if waits else f"{name} is being weighed"
         case Phase.SETTLE | Phase.DONE:
             return f"{name} is done: {e.verdict}"
         case _:

@@ -51,6 +51,7 @@ def lessons(state: State, now: datetime, failed: Sequence[Failure], notices: Seq
     """What a reader should take from the night, each line with the experiments that show it."""
     lines = [
         *[f"{md(notice, 200)}." for notice in notices[:8]],
+        *_disturbed(state),
         *_guidance(state, now),
         *_near(state),
         *_dead(state),
@@ -71,6 +72,13 @@ def _guidance(state: State, now: datetime) -> list[str]:
     if hidden > 0:
         lines.append(f"Older guidance: {counted(hidden, 'line')}.")
     return lines
+
+
+def _disturbed(state: State) -> list[str]:
+    if not state.disturbed_runs:
+        return []
+    runs, last = counted(state.disturbed_runs, "run"), md(state.disturbed_by, 200)
+    return [f"Void for the device's sake, and repeated: {runs}; the last because {last}."]
 
 
 def _near(state: State) -> list[str]:

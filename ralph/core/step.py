@@ -19,6 +19,7 @@ from ralph.events import Judged, Refused, RunStarted
 from ralph.model import CrashKind, Experiment, Outcome, Phase, Run, Verdict
 
 VOIDS_ALLOWED = 2  # void runs are repeated this often before the experiment itself is void
+AT_LAST = "Give the loop a device, or cores (taskset), of its own; or allow for it with device.disturbed_share"
 LANE_PHASES = frozenset({Phase.RUN, Phase.SCORE})
 
 
@@ -51,7 +52,10 @@ class Limits:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rules:
-    """What the human configured, as far as it decides what happens next. `gated`: runs tell set-up from training."""
+    """What the human configured, as far as it decides what happens next. `gated`: runs tell set-up from training.
+
+    `calm` is the patience with a device that others disturb: after about an hour of it the loop parks.
+    """
 
     keep: KeepRule
     repairs: int = 2
@@ -60,6 +64,9 @@ class Rules:
     patience: Patience = field(default_factory=Patience)
     in_flight: int = 1
     gated: bool = False
+    calm: Patience = field(
+        default_factory=lambda: Patience(free=VOIDS_ALLOWED, first_s=30.0, longest_s=900.0, give_up=10)
+    )
 
 
 def next_actions(state: State, now: datetime, rules: Rules) -> list[Action]:
@@ -158,13 +165,13 @@ def _decide(state: State, e: Experiment, now: datetime, rules: Rules) -> Iterato
     elif not e.commit:
         yield from _after_refusal(e, rules)
     elif last is not None and last.failed:
-        yield from _after_failed_run(state, e, last, rules)
+        yield from _after_failed_run(state, e, last, now, rules)
     elif e.id == 0 and len(e.scores) >= baseline_runs(rules.keep):
         yield Record(event=Judged(id=0, verdict=Verdict.KEEP, reason="baseline"))
     elif e.id == 0 or not e.scores:
         yield from _run_again(state, e, for_id=e.id)
     else:
-        yield from _compare(state, e, rules)
+        yield from _compare(state, e, now, rules)
 
 
 def _ask_again(state: State, e: Experiment, now: datetime, rules: Rules) -> Action:
@@ -185,8 +192,36 @@ def _after_refusal(e: Experiment, rules: Rules) -> Iterator[Action]:
         yield Record(event=Judged(id=e.id, verdict=Verdict.INVALID, reason=e.refusals[-1]))
 
 
-def _after_failed_run(state: State, e: Experiment, run: Run, rules: Rules) -> Iterator[Action]:
+def _when_calm(state: State, of: Experiment, e: Experiment, now: datetime, rules: Rules) -> Iterator[Action]:
+    """Run `of` again for `e`, whose last run others disturbed. No failure: the proposal waits for a better hour.
+
+    Covers: a few repeats at once, then waits that grow, then a human. Does not cover: an experiment for which the
+    device is quiet at last; what counts is the number in a row since the loop was started.
+    """
+    mine = [r for r in of.runs if r.for_id == e.id]
+    spoilt = 0
+    for run in reversed(mine):
+        if not run.disturbed or (state.session_started and run.started < state.session_started):
+            break
+        spoilt += 1
+    if rules.calm.exhausted(spoilt):
+        why = f"{spoilt} runs in a row were disturbed; the last: {mine[-1].disturbed}. {AT_LAST}"
+        yield End(status=ExitStatus.PARKED, reason=why)
+    elif spoilt > rules.calm.free and (reason := rules.limits.over(state, now)):
+        yield End(status=ExitStatus.DONE, reason=reason)
+    else:
+        resume = rules.calm.resume_at(spoilt, state.since.get(e.id))
+        if resume is not None and now < resume:
+            yield Wait(until=resume, reason=f"{spoilt} disturbed runs in a row; {mine[-1].disturbed}")
+        else:
+            yield from _run_again(state, of, for_id=e.id)
+
+
+def _after_failed_run(state: State, e: Experiment, run: Run, now: datetime, rules: Rules) -> Iterator[Action]:
     outcomes = {run.outcome, run.scored}
+    if run.disturbed:
+        yield from _when_calm(state, e, e, now, rules)
+        return
     if _mendable(e, run, rules):
         yield Record(event=Refused(id=e.id, attempt=e.attempt, reason=f"its run crashed in the set-up: {run.reason}"))
     elif Outcome.CRASH in outcomes:
@@ -194,7 +229,7 @@ def _after_failed_run(state: State, e: Experiment, run: Run, rules: Rules) -> It
         yield Record(event=Judged(id=e.id, verdict=Verdict.CRASH, crash=kind, reason=run.reason))
     elif Outcome.INVALID in outcomes:
         yield Record(event=Judged(id=e.id, verdict=Verdict.INVALID, reason=run.reason))
-    elif sum(Outcome.VOID in {r.outcome, r.scored} for r in e.runs) <= VOIDS_ALLOWED:
+    elif sum(Outcome.VOID in {r.outcome, r.scored} and not r.disturbed for r in e.runs) <= VOIDS_ALLOWED:
         yield from _run_again(state, e, for_id=e.id)
     else:
         yield Record(event=Judged(id=e.id, verdict=Verdict.VOID, reason=run.reason))
@@ -206,7 +241,7 @@ def _mendable(e: Experiment, run: Run, rules: Rules) -> bool:
     return early and e.id != 0 and e.agent in rules.mix.menders and len(e.refusals) < rules.repairs
 
 
-def _compare(state: State, e: Experiment, rules: Rules) -> Iterator[Action]:
+def _compare(state: State, e: Experiment, now: datetime, rules: Rules) -> Iterator[Action]:
     incumbent = state.incumbent
     if incumbent is None:
         raise LookupError(f"experiment {e.id} has scores before there is a baseline")
@@ -222,8 +257,11 @@ def _compare(state: State, e: Experiment, rules: Rules) -> Iterator[Action]:
         case RunAgain(of=Side.CANDIDATE):
             yield from _run_again(state, e, for_id=e.id)
         case RunAgain():
-            spoilt = [r for r in incumbent.runs if r.for_id == e.id and r.failed]
-            if len(spoilt) > VOIDS_ALLOWED:
+            mine = [r for r in incumbent.runs if r.for_id == e.id]
+            spoilt = [r for r in mine if r.failed and not r.disturbed]
+            if mine and mine[-1].disturbed:
+                yield from _when_calm(state, incumbent, e, now, rules)
+            elif len(spoilt) > VOIDS_ALLOWED:
                 why = f"the incumbent #{incumbent.id} could not be measured again: {spoilt[-1].reason}"
                 yield Record(event=Judged(id=e.id, verdict=Verdict.VOID, reason=why))
             else:

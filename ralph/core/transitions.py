@@ -6,6 +6,7 @@ from datetime import datetime
 from ralph.events import AgentEnded, Briefed, Committed, Judged, Refused, RunEnded, Scored
 from ralph.model import AgentOutcome, Draft, Experiment, Outcome, Phase, Proposal, Run
 
+DEVICE = "device_"  # names of a run's record that tell of its device
 POSTPONED = frozenset({AgentOutcome.LIMITED, AgentOutcome.BUDGET})
 FAILED = frozenset({AgentOutcome.NOTHING, AgentOutcome.DEADLINE, AgentOutcome.FAILED})
 
@@ -90,6 +91,8 @@ def run_ended(run: Run, event: RunEnded) -> Run:
         export_s=event.export_s,
         seconds=event.seconds,
         peak_bytes=event.peak_bytes,
+        disturbed=event.disturbed,
+        device={name: value for name, value in event.record.items() if name.startswith(DEVICE)},
     )
 
 

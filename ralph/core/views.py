@@ -10,6 +10,7 @@ from typing import Any
 
 from ralph.core.fold import State
 from ralph.core.spent import seconds_since, time_split
+from ralph.core.transitions import DEVICE
 from ralph.core.wording import plain
 from ralph.errors import ExitStatus
 from ralph.model import Experiment, Learning, Run, Superseded, Verdict
@@ -78,6 +79,8 @@ def status_view(state: State, now: datetime, alive: bool) -> View:
             }
             for e in state.open()
         ],
+        "lane_waits": state.lane_waits,
+        "disturbed_runs": state.disturbed_runs,
         "time_s": {
             "run": round(split.run_s, 1),
             "score": round(split.score_s, 1),
@@ -184,6 +187,8 @@ def _run_row(run: Run) -> View:
         "seconds": run.seconds,
         "score_s": run.score_s,
         "peak_bytes": run.peak_bytes,
+        "disturbed": run.disturbed,
+        "device": {name.removeprefix(DEVICE): value for name, value in run.device.items()},
     }
 
 

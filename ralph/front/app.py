@@ -15,13 +15,16 @@ from ralph.adapters.agents.launcher import AgentLauncher
 from ralph.adapters.agents.presets.outfit import login_files
 from ralph.adapters.clock import ShiftedClock, SystemClock
 from ralph.adapters.control import SystemControl
+from ralph.adapters.device.cpu import CpuDevice
+from ralph.adapters.device.nvml import NvmlDevice
+from ralph.adapters.device.watched import Care, DeviceRunner, DeviceScorer
 from ralph.adapters.disk import GB, FolderDisk
 from ralph.adapters.domains import Domains
 from ralph.adapters.gateway.upstream import require_keys
 from ralph.adapters.git import GitRepo
 from ralph.adapters.ledger import FileLedger
 from ralph.adapters.lock import FolderLock
-from ralph.adapters.machine import resolve_device
+from ralph.adapters.machine import cuda_uuids, resolve_device
 from ralph.adapters.notify import Notifier
 from ralph.adapters.papers import FilePapers
 from ralph.adapters.prepare import prepare
@@ -32,11 +35,12 @@ from ralph.adapters.runner import LocalRunner
 from ralph.adapters.sandbox import SandboxLevel, reached
 from ralph.adapters.scoring import ArenaScorer
 from ralph.adapters.seal import Seal
-from ralph.config import Config, load
+from ralph.config import Config, DeviceTable, load
 from ralph.core.actions import End
 from ralph.core.asking import Cap, Mix
 from ralph.core.brief import Options
 from ralph.core.decision import KeepRule
+from ralph.core.disturbance import Bounds
 from ralph.core.mix import Policy
 from ralph.core.step import Limits, Rules
 from ralph.core.views import history_row, results_line
@@ -47,7 +51,7 @@ from ralph.front.recalling import JudgedExperiments
 from ralph.front.watcher import ServiceWatcher, TerminalWatcher
 from ralph.layout import Layout
 from ralph.model import Phase
-from ralph.ports import World
+from ralph.ports import Device, Runner, Scorer, World
 from ralph.supervisor.loop import Supervisor
 
 LAST_PICTURE_S = 10.0  # what the end of a loop waits for its last picture
@@ -124,6 +128,13 @@ def _locked_loop(layout: Layout, wishes: Wishes, notifier: Notifier) -> End:
         source=JudgedExperiments(lambda: supervisor.state, repo),
         embed_command=config.recall.embed_command,
     )
+    runner, scorer = on_device(
+        device,
+        LocalRunner(layout=layout, repo=repo, run=config.run, device=device, data=data, domains=domains, redact=redact),
+        ArenaScorer(layout=layout, config=config, device=device, data=data, seal=seal, domains=domains, redact=redact),
+        config.device,
+        layout.root,
+    )
     with (
         SystemControl(layout) as control,
         FilePapers(layout, config.arena.program, config.arena.metric, recall, redact) as papers,
@@ -141,12 +152,8 @@ def _locked_loop(layout: Layout, wishes: Wishes, notifier: Notifier) -> End:
             agents=AgentLauncher(
                 layout=layout, repo=repo, config=config, seed=seed_of(opening.campaign), domains=domains, redact=redact
             ),
-            runner=LocalRunner(
-                layout=layout, repo=repo, run=config.run, device=device, data=data, domains=domains, redact=redact
-            ),
-            scorer=ArenaScorer(
-                layout=layout, config=config, device=device, data=data, seal=seal, domains=domains, redact=redact
-            ),
+            runner=runner,
+            scorer=scorer,
             papers=papers,
             control=control,
             watcher=ServiceWatcher(TerminalWatcher(lambda: supervisor.state), notifier, lambda: supervisor.state),
@@ -166,6 +173,31 @@ def _locked_loop(layout: Layout, wishes: Wishes, notifier: Notifier) -> End:
             with contextlib.suppress(OSError):  # it says so in the log, for which a full disk has no room
                 papers.finish_picture(LAST_PICTURE_S)
         return ending
+
+
+def on_device(device: str, runs: LocalRunner, scorer: Scorer, table: DeviceTable, owner: Path) -> tuple[Runner, Scorer]:
+    """Runner and scorer that have the device for themselves, as told apart for "cpu", "cuda:N" and "none"."""
+    if device == "none":
+        return runs, scorer
+    care = Care(
+        wait_free_s=table.wait_free_s,
+        bounds=Bounds(disturbed_share=table.disturbed_share, throttled_share=table.throttled_share),
+    )
+    watched = device_of(device, table, owner)
+    return DeviceRunner(runs, watched, care), DeviceScorer(scorer, watched, care)
+
+
+def device_of(device: str, table: DeviceTable, owner: Path) -> Device:
+    """The CPU, or the GPU that torch calls cuda:N."""
+    if device == "cpu":
+        return CpuDevice(owner)
+    index = int(device.partition(":")[2] or 0)
+    return NvmlDevice(
+        index=index,
+        uuid=dict(enumerate(cuda_uuids())).get(index, ""),
+        owner=owner,
+        memory_used_bytes=round(table.memory_used_gib * 2**30),
+    )
 
 
 def rules_of(config: Config, wishes: Wishes, now: datetime) -> Rules:

@@ -14,6 +14,7 @@ from typing import Any, assert_never
 
 import click
 
+from ralph.adapters.device.nvml import unwatched
 from ralph.adapters.git import GitRepo
 from ralph.adapters.machine import device_name, free_bytes, resolve_device
 from ralph.adapters.sandbox import SandboxLevel, reached
@@ -125,7 +126,11 @@ def _torch() -> tuple[Answer, str]:
 
 def _device(layout: Layout) -> tuple[Answer, str]:
     device = resolve_device(load(layout.arena_toml).run.device)
-    return Answer.YES, f"{device}: {device_name(device)}" if device != "none" else "none asked for"
+    if device == "none":
+        return Answer.YES, "none asked for"
+    text = f"{device}: {device_name(device)}"
+    blind = unwatched(device)
+    return (Answer.PARTLY, f"{text}; leased, but not watched: {blind}") if blind else (Answer.YES, text)
 
 
 def _sandbox() -> tuple[Answer, str]:

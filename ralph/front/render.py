@@ -46,7 +46,9 @@ def print_show(view: View) -> None:
     """Print `ralph show`; `folder`, `diff` and `logs` are shown where the view has them."""
     _print_pairs(show_pairs(view), title=f"experiment {view['id']}")
     if view["runs"]:
-        _print_table(("run", "seed", "for", "score", "seconds", "GiB", "how it ended"), run_cells(view["runs"]))
+        _print_table(
+            ("run", "seed", "for", "score", "seconds", "GiB", "device", "how it ended"), run_cells(view["runs"])
+        )
     if diff := view.get("diff"):
         _print_diff(lines_of(diff))
     for name, log in (view.get("logs") or {}).items():
@@ -95,6 +97,8 @@ def status_pairs(view: View) -> Pairs:
         *_standing(view),
         ("experiments", f"{view['experiments']:,}: " + ", ".join(f"{verdicts[key]:,} {word}" for key, word in kinds)),
         ("in flight", flying or "nothing"),
+        *([("waiting", f"for {plain(view['lane_waits'], 240)}")] if view["lane_waits"] else []),
+        *([("disturbed", f"{counted(view['disturbed_runs'], 'run')}, repeated")] if view["disturbed_runs"] else []),
         ("time", " · ".join(f"{name} {span(seconds)}" for name, seconds in view["time_s"].items())),
         ("cost", _cost(view)),
         *(("waiting", f"{plain(who, 40)} until {_hour(each['until'])}: {plain(each['reason'], 200)}")
@@ -230,10 +234,30 @@ def run_cells(runs: Sequence[View]) -> list[list[str]]:
             digits.score(run["score"]),
             f"{run['seconds']:.1f}",
             f"{run['peak_bytes'] / 2**30:.1f}" if run["peak_bytes"] else "–",
+            plain(device_cell(run.get("device") or {}), 120),
             plain(f"{run['crash'] or run['outcome'] or 'running'} {run['reason']}", 160),
         ]
         for run in runs
     ]
+
+
+def device_cell(seen: View) -> str:
+    """What was seen of the device of one run, in a few words.
+
+    >>> device_cell({"others_share": 0.031, "temperature_c": 71.0, "throttled_share": 0.5, "throttled": "heat"})
+    'others 3% · 71 °C · slowed 50% (heat)'
+    >>> device_cell({})
+    '–'
+    """
+    share, degrees, slowed = (seen.get(name) for name in ("others_share", "temperature_c", "throttled_share"))
+    why = f" ({seen['throttled']})" if seen.get("throttled") else ""
+    parts = [
+        f"others {share:.0%}" if share is not None else "",
+        f"{degrees:.0f} °C" if degrees is not None else "",
+        f"slowed {slowed:.0%}{why}" if slowed else "",
+        f"not watched: {seen['unwatched']}" if seen.get("unwatched") else "",
+    ]
+    return " · ".join(filter(None, parts)) or "–"
 
 
 def lines_of(text: str) -> list[str]:

@@ -18,6 +18,7 @@ from ralph.events import (
     Committed,
     Entry,
     Judged,
+    LaneWaits,
     Paused,
     Refused,
     Resumed,
@@ -157,7 +158,7 @@ def describe(entry: Entry, state: State) -> str:
             return f"#{event.id} refused: {plain(event.reason)}"
         case Committed():
             return f"#{event.id} {plain(event.hypothesis)}"
-        case RunStarted() | RunEnded() | Scored():
+        case RunStarted() | LaneWaits() | RunEnded() | Scored():
             return _describe_run(event)
         case Judged():
             return f"#{event.id} {event.verdict.upper()}  {plain(event.reason)}{_standing(state)}"
@@ -165,7 +166,9 @@ def describe(entry: Entry, state: State) -> str:
             return ""
 
 
-def _describe_run(event: RunStarted | RunEnded | Scored) -> str:
+def _describe_run(event: RunStarted | LaneWaits | RunEnded | Scored) -> str:
+    if isinstance(event, LaneWaits):
+        return f"waiting for {plain(event.reason)}" if event.reason else ""
     name = f"#{event.id} run {event.run}"
     match event:
         case RunStarted():

@@ -20,6 +20,7 @@ from ralph.events import (
     Entry,
     Event,
     Judged,
+    LaneWaits,
     Paused,
     Resumed,
     StopRequested,
@@ -104,6 +105,7 @@ class Supervisor:
                     case _:
                         self._experiments.perform(action)
             self._experiments.collect()
+            self._note_who_has_the_device()
             if self.state.seq == before:
                 self._report()
                 self._world.watcher.tick(self._news())
@@ -119,6 +121,12 @@ class Supervisor:
     def _news(self) -> News | None:
         """What the run in flight says of itself."""
         return next((news for job in self._experiments.jobs.values() if (news := job.news()) is not None), None)
+
+    def _note_who_has_the_device(self) -> None:
+        news = self._news()
+        reason = news.waits_for if news else ""
+        if reason != self.state.lane_waits:
+            self._record(LaneWaits(reason=reason))
 
     def _heed(self) -> None:
         """Write down what people asked for since the last look."""

@@ -25,6 +25,8 @@ STATUS_KEYS = {
     "experiments": None,
     "verdicts": {"keep", "discard", "crash", "invalid", "void"},
     "in_flight": None,
+    "lane_waits": None,
+    "disturbed_runs": None,
     "time_s": {"run", "score", "agent", "idle", "overhead"},
     "cost": {"usd", "tokens"},
     "spent": None,

@@ -51,6 +51,24 @@ def test_the_log_has_a_line_for_every_experiment() -> None:
     assert cells[6][5] == "–"
 
 
+def test_show_tells_of_each_run_what_was_seen_of_its_device() -> None:
+    run = {"run": 1, "seed": 5, "for_id": 2, "score": 0.5, "seconds": 30.0, "peak_bytes": 0, "crash": None}
+    seen = {"others_share": 0.31, "temperature_c": 84.0, "throttled_share": 0.2, "throttled": "heat"}
+    rows: list[dict[str, object]] = [
+        run | {"outcome": "void", "reason": "disturbed", "device": seen},
+        run | {"outcome": "ok", "reason": ""},
+    ]
+    cells = render.run_cells(rows)
+    assert cells[0][6:] == ["others 31% · 84 °C · slowed 20% (heat)", "void disturbed"]
+    assert cells[1][6] == "–"
+
+
+def test_status_says_who_has_the_device_and_how_many_runs_were_disturbed() -> None:
+    view = _status(small()) | {"lane_waits": "cuda:0, which pid 9 has", "disturbed_runs": 2}
+    pairs = dict(render.status_pairs(view))
+    assert (pairs["waiting"], pairs["disturbed"]) == ("for cuda:0, which pid 9 has", "2 runs, repeated")
+
+
 def test_show_has_every_fact_once_and_nothing_empty() -> None:
     pairs = render.show_pairs(show_view(night().state, 17))
     assert ("score", "0.9743 (2)") in pairs

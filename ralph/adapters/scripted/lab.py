@@ -107,11 +107,12 @@ class Lab:
     """Every process port of one laboratory. `plan` answers for each experiment id.
 
     `provider` may end an agent in the plan's place, at this hour of the laboratory: a usage limit, an empty purse.
-    `usd` and `tokens` are what each agent that proposes has spent.
+    `usd` and `tokens` are what each agent that proposes has spent. `busy` says who disturbs a run's device at an hour.
     """
 
     plan: Callable[[int], Plan]
     provider: Callable[[AgentOrder, datetime], AgentEnded | None] | None = None
+    busy: Callable[[RunOrder, datetime], str] | None = None
     usd: float = 0.0
     tokens: int = 0
     clock: LabClock = field(default_factory=LabClock)
@@ -180,12 +181,16 @@ class LabRunner:
         lab.started.append(f"run {order.id}.{order.run}")
         crashed = plan.crash is not None and order.id != 0
         outcome = Outcome.CRASH if crashed else (plan.outcome if order.id else Outcome.OK)
+        disturbed = lab.busy(order, lab.clock.utc()) if lab.busy else ""
+        if disturbed:
+            crashed, outcome = False, Outcome.VOID
         ended = RunEnded(
             id=order.id,
             run=order.run,
             outcome=outcome,
             crash=plan.crash if crashed else None,
-            reason=f"scripted: {plan.crash or plan.outcome}" if outcome is not Outcome.OK else "",
+            reason=disturbed or (f"scripted: {plan.crash or plan.outcome}" if outcome is not Outcome.OK else ""),
+            disturbed=disturbed,
             tail=plan.tail if crashed else "",
             seconds=lab.run_s,
             train_s=lab.run_s,

@@ -1,0 +1,1 @@
+"""What runs are carried out on: leased to one at a time, measured free before, watched meanwhile."""
