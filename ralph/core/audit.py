@@ -132,9 +132,9 @@ def audit_of(state: State) -> Audit | None:
 
 def _pairs(state: State, e: Experiment) -> Pairs:
     scores = state.audits.scores
-    audited = [run for run in e.runs if (e.id, run.number) in scores]
-    both = [(run.score, scores[e.id, run.number]) for run in audited if run.score is not None]
-    return Pairs(search=tuple(s for s, _ in both), audit=tuple(a for _, a in both))
+    both = [(run.score, scores.get((e.id, run.number))) for run in e.runs]
+    known = [(search, audit) for search, audit in both if search is not None and audit is not None]
+    return Pairs(search=tuple(search for search, _ in known), audit=tuple(audit for _, audit in known))
 
 
 def sentence(audit: Audit | None) -> str:

@@ -20,7 +20,7 @@ class Audits:
     tries: int = 0
     at_work: AuditStarted | None = None
     last: bool = False
-    scores: Mapping[Artifact, float] = field(default_factory=dict)
+    scores: Mapping[Artifact, float | None] = field(default_factory=dict)  # None: there is none to be had
 
     @property
     def pending(self) -> bool:
@@ -51,8 +51,6 @@ def ended(audits: Audits, event: Audited) -> Audits:
     if event.outcome is Outcome.VOID and audits.tries < VOIDS_ALLOWED:
         return replace(audits, at_work=None, tries=audits.tries + 1)
     artifact = (event.id, event.run)
-    scores = audits.scores
-    if event.outcome is Outcome.OK and event.score is not None:
-        scores = {**scores, artifact: event.score}
     owed = tuple(each for each in audits.owed if each != artifact)
-    return replace(audits, owed=owed, tries=0, at_work=None, scores=scores)
+    score = event.score if event.outcome is Outcome.OK else None
+    return replace(audits, owed=owed, tries=0, at_work=None, scores={**audits.scores, artifact: score})
