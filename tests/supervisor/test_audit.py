@@ -142,7 +142,7 @@ def test_honest_campaigns_are_accused_less_often_than_the_rule_allows() -> None:
 
 def honest(night: int) -> Callable[[int], Plan]:
     def plan(number: int) -> Plan:
-        effect = random.Random(1000 * night + number).choice((-0.002, -0.0005, 0.0, 0.001))
+        effect = random.Random(1000 * night + number).choice((-0.001, -0.0005, 0.0, 0.0))
         return Plan(effect=effect, hypothesis=f"idea {night}.{number}, because of reason {number}")
 
     return plan
