@@ -12,8 +12,9 @@ error is sigma·√2·√(1/n + 1/m) for n and m artifacts: as if the noise of t
 Promised: a campaign whose keeps are worth the same on both splits is accused with probability 5% at most, over one look
 for each keep, if the noise is what statistics.py covers.
 Not promised: anything while sigma is unknown. Artifacts measured again bring further looks, which are not counted. The
-two splits are of one source: what over-fits that source, or the seeds, gains on both. Noise that the splits share is
-counted twice, so that a small excess is found late.
+luck by which a keep was chosen is excess as well, some 0.7 standard errors of it in simulation. Noise that the splits
+share is counted twice, so that a small excess is found late. The two splits are of one source: what over-fits that
+source, or the seeds, gains on both.
 
 Pure: the same numbers give the same finding.
 """

@@ -125,9 +125,9 @@ def test_a_campaign_whose_gains_hold_elsewhere_is_not(share: float) -> None:
 
 
 def test_honest_campaigns_are_accused_less_often_than_the_rule_allows() -> None:
-    """Forty nights, looked at after each entry, with noise that the two splits do not share: the worst case."""
+    """Twenty nights, looked at after each entry, with noise that the two splits do not share: the worst case."""
     accused = 0
-    for night in range(40):
+    for night in range(20):
         made = bench(Lab(plan=honest(night)), keep=KeepRule(max_runs=2))
         made.run(15, AUDITED)
         state, looks = State(), []
@@ -137,7 +137,7 @@ def test_honest_campaigns_are_accused_less_often_than_the_rule_allows() -> None:
                 looks.append(audit.finding)
         assert len(looks) > 3 or not state.keeps
         accused += Finding.OVERFITTING in looks
-    assert accused <= 4
+    assert accused <= 2
 
 
 def honest(night: int) -> Callable[[int], Plan]:
