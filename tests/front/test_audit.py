@@ -168,7 +168,7 @@ def gone(left: Left, within_s: float = 10.0) -> bool:
     "point",
     [
         "audit_started:2",
-        "audited-unrecorded:1",
+        pytest.param("audited-unrecorded:1", marks=pytest.mark.slow),
         pytest.param("audited:3", marks=pytest.mark.slow),
         pytest.param("audited-unrecorded:4", marks=pytest.mark.slow),
     ],
