@@ -235,7 +235,7 @@ class Night:
         model = [end for end in ends if agents[end.id, end.attempt] == "model"]
         proposed = [end for end in model if end.outcome is AgentOutcome.PROPOSED]
         status = self.arena.json("status")
-        told = sum(_usd(READ, WROTE) for request in self.provider.requests if request.number >= 0)
+        told = len(self.provider.requests) * _usd(READ, WROTE)
         return {
             "date": f"{datetime.now(UTC):%Y-%m-%d}",
             "cores": len(os.sched_getaffinity(0)),
@@ -252,7 +252,7 @@ class Night:
             "agents": dict(Counter(f"{agents[end.id, end.attempt]}: {end.outcome}" for end in ends)),
             "budget_usd": _budget(self.arena.root / "arena.toml"),
             "spent_usd": status["cost"]["usd"],
-            "spent_at_most_usd": round(told, 6),
+            "if_all_had_been_answered_usd": round(told, 6),
             "tokens": status["cost"]["tokens"],
             "calls_per_proposal": round(sum(end.calls for end in model) / max(1, len(proposed)), 2),
             "agent_s_median": round(statistics.median([end.seconds for end in proposed] or [0.0]), 2),

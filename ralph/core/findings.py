@@ -18,7 +18,7 @@ from ralph.core.wording import plain
 from ralph.model import Direction, Experiment, JsonValue, Verdict
 
 LOOK_BACK = 1000
-NEAR_Z = 0.0  # a near miss measured better than the incumbent
+NEAR_Z = -0.25  # a near miss measured better than the incumbent by that many standard errors at least
 DEAD_Z = 2.0  # a dead end measured worse each time, and clearly so when the tries are taken together
 DEAD_TRIES = 3  # … at least so many for a constant
 DEAD_REPEATS = 2  # … and so often for the same idea in words

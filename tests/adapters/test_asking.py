@@ -1,6 +1,7 @@
 """Ranking by meaning, with real programs of the user's."""
 
 import re
+import shlex
 import sys
 import time
 from collections.abc import Callable
@@ -27,7 +28,7 @@ def program(folder: Path, text: str) -> str:
     """A command line for a small program."""
     file = folder / "embed.py"
     file.write_text(text)
-    return f"{sys.executable} {file}"
+    return shlex.join((sys.executable, str(file)))
 
 
 def asked(folder: Path, command: str, question: str = "gradual start", most: int = 3) -> tuple[list[int], str]:

@@ -63,6 +63,7 @@ INNOCENT = (
     "a task-force of risk-averse desk-bound people, sk-learn, ask_for_more",
     "if text.startswith('-----BEGIN RSA PRIVATE KEY-----'):",
     "bearer of good tidings to everybody",
+    "RALPH_GATEWAY_KEY=ralph-dummy-5f2b9c1d7e3a4b6c8d0e1f2a3b4c5d6e",
     "val_bpb: 0.997900 tok/sec: 123,456 key: value token: 12",
     "def hf_hub_download_with_retries_and_a_cache(): ...",
     "http://localhost:8000/v1 and git@github.com:karpathy/autoresearch.git",

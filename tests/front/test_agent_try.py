@@ -5,7 +5,6 @@ import json
 import os
 import signal
 import subprocess
-import sys
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime
@@ -222,7 +221,7 @@ def test_a_try_without_the_providers_key_says_which_variable_is_missing(tmp_path
 
 
 def test_the_agent_of_a_try_can_ask_what_was_tried(tmp_path: Path) -> None:
-    asking = f'\n[agents.asking]\nkind = "command"\ncommand = "{sys.executable} -m ralph recall WIDTH"\n'
+    asking = '\n[agents.asking]\nkind = "command"\ncommand = "python -m ralph recall WIDTH"\n'
     arena = toy_arena(tmp_path / "arena", [edit("WIDTH", 16)], toml=TOML + asking)
     assert arena.loop(1).status == 0
     done = arena.ralph("agent", "try", "asking", "--keep", "--json")

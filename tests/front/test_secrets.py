@@ -1,7 +1,6 @@
 """Secrets planted everywhere, and then looked for everywhere: real command line, real processes, real repository."""
 
 import json
-import sys
 from collections.abc import Iterator
 
 import pytest
@@ -78,7 +77,7 @@ def planted(tmp_path_factory: pytest.TempPathFactory) -> ToyArena:
     toml = TOML.replace('use = "script"', 'use = "leaky"').replace(
         'device = "none"', 'device = "none"\nenv = { HANDED_OVER = "${GIVEN_TOKEN}" }'
     )
-    toml += f'\n[agents.leaky]\nkind = "command"\ncommand = "{sys.executable} agent.py"\nenv = ["GIVEN_TOKEN"]\n'
+    toml += '\n[agents.leaky]\nkind = "command"\ncommand = "python agent.py"\nenv = ["GIVEN_TOKEN"]\n'
     arena = toy_arena(tmp_path_factory.mktemp("planted") / "arena", [], toml=toml, train=spelt(TRAIN))
     (arena.root / "agent.py").write_text(f"PLANTED = {PLANTED!r}\nPEM = '{PEM}'\n{AGENT}")
     (arena.root / "program.md").write_text(f"Make val_bpb small with {HUMANS['program.md']}.\n")

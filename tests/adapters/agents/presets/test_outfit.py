@@ -2,6 +2,7 @@
 
 import json
 import os
+import shlex
 import sys
 import tomllib
 from pathlib import Path
@@ -181,7 +182,7 @@ def agency_with(tmp_path: Path, last: object, timeout_s: float = 60.0, **entry: 
     """An agency whose claude is a program that says what it finds, then `last`."""
     program = tmp_path / "stand-in.py"
     program.write_text(STAND_IN % repr(last if isinstance(last, str) else json.dumps(last)))
-    command = f"{sys.executable} {program}"
+    command = shlex.join((sys.executable, str(program)))
     return Agency(tmp_path / "arena", {"preset": "claude", "command": command, **entry}, timeout_s)
 
 
