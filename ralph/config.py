@@ -61,6 +61,7 @@ class ScoreTable(_Table):
 
     mode: ScoreMode = ScoreMode.REPORTED
     command: str = ""
+    audit_command: str = ""
     bounds: tuple[float, float] | None = None
     timeout_s: float = Field(default=600.0, gt=0)
 
@@ -68,6 +69,8 @@ class ScoreTable(_Table):
     def _consistent(self) -> Self:
         if self.mode is ScoreMode.COMMAND and not self.command:
             raise ValueError('mode = "command" needs score.command, the program that answers with JSON')
+        if self.mode is not ScoreMode.COMMAND and self.audit_command:
+            raise ValueError('audit_command goes with mode = "command"; a sealed score is audited by itself')
         if self.bounds is not None and self.bounds[0] >= self.bounds[1]:
             raise ValueError(f"bounds = [{self.bounds[0]}, {self.bounds[1]}] is empty; write [low, high]")
         return self

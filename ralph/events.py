@@ -211,6 +211,29 @@ class Scored:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class AuditStarted:
+    """Intent: what run `run` of a kept experiment left will be scored on the audit split. `attempt` counts from 1."""
+
+    id: int
+    run: int
+    attempt: int = 1
+    kind: Literal["audit_started"] = "audit_started"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Audited:
+    """What the scorer said of one artifact on the audit split. No brief, table or view by experiment shows it."""
+
+    id: int
+    run: int
+    outcome: Outcome
+    score: float | None = None
+    reason: str = ""
+    seconds: float = 0.0
+    kind: Literal["audited"] = "audited"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Judged:
     """The verdict. Its effects (branch, note, learnings) follow and end with Settled."""
 
@@ -247,6 +270,8 @@ Event = (
     | LaneWaits
     | RunEnded
     | Scored
+    | AuditStarted
+    | Audited
     | Judged
     | Settled
 )

@@ -161,6 +161,10 @@ class Layout:
         """Kill domain of the scorer of one run."""
         return self.experiment(id) / f"score-{number}"
 
+    def audit(self, id: int, number: int, attempt: int) -> Path:  # noqa: A002
+        """Kill domain of the scorer of one run on the audit split."""
+        return self.experiment(id) / f"audit-{number}-{attempt}"
+
     def tree(self, name: str) -> Path:
         """One worktree."""
         return self.trees / name

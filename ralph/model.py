@@ -90,7 +90,8 @@ class Phase(StrEnum):
 class ArenaRecord:
     """What a campaign is fought in, as its ledger remembers it.
 
-    `parts` maps each thing the hash covers to its own hash or value, so that a change can be named.
+    `parts` maps each thing the hash covers to its own hash or value, so that a change can be named. `audit` says
+    whether there is a second held-out split, on which what is kept is scored once more.
     """
 
     name: str
@@ -101,6 +102,7 @@ class ArenaRecord:
     device: str
     budget_s: float
     parts: Mapping[str, str] = field(default_factory=dict)
+    audit: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

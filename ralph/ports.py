@@ -109,12 +109,15 @@ class RunOrder:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ScoreOrder:
-    """Score what run `run` of experiment `id` left."""
+    """Score what run `run` of experiment `id` left: on the validation split, or with `audit`, the number of the
+    attempt, on the audit split.
+    """
 
     id: int
     run: int
     seed: int
     commit: str
+    audit: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -34,7 +34,9 @@ def shard_name(index: int) -> str:
 
 
 def climbmix(shards: int, val_bytes: int, downloader: "Downloader") -> Corpus:
-    """The first `shards` shards for training and the beginning of the pinned one, `val_bytes` of it, for validation."""
+    """The first `shards` shards for training; of the pinned one the beginning, `val_bytes` of it, for validation, and
+    as much of what follows, without repetitions, for the audit.
+    """
     if not 1 <= shards <= LAST_SHARD:
         raise CorpusError(f"shards = {shards} is not between 1 and {LAST_SHARD}; set it in [data.options]")
     held_out = downloader.fetch(shard_name(LAST_SHARD))
@@ -42,19 +44,35 @@ def climbmix(shards: int, val_bytes: int, downloader: "Downloader") -> Corpus:
     digests = [downloader.digest(path.name) for path in (held_out, *paths)]
 
     def val() -> Iterator[bytes]:
-        taken = 0
-        for text in parquet_rows(held_out, "text"):
-            yield text
-            taken += len(text)
-            if taken >= val_bytes:
-                return
+        return _until(val_bytes, parquet_rows(held_out, "text"))
+
+    def audit() -> Iterator[bytes]:
+        rows = parquet_rows(held_out, "text")
+        seen = {hashlib.sha256(text).digest() for text in _until(val_bytes, rows)}
+        return _until(val_bytes, (text for text in rows if hashlib.sha256(text).digest() not in seen))
+
+    if sum(map(len, audit())) < val_bytes:
+        raise CorpusError(
+            f"{held_out.name} does not hold val_bytes = {val_bytes} twice, for validation and for the audit; lower it"
+        )
 
     return Corpus(
         name=f"climbmix-{shards}",
         manifest=hashlib.sha256(json.dumps([val_bytes, *digests]).encode()).hexdigest(),
         train=lambda: (text for path in paths for text in parquet_rows(path, "text")),
         val=val,
+        audit=audit,
     )
+
+
+def _until(wanted_bytes: int, texts: Iterator[bytes]) -> Iterator[bytes]:
+    """Texts until they hold so many bytes; none beyond is taken."""
+    taken = 0
+    for text in texts:
+        yield text
+        taken += len(text)
+        if taken >= wanted_bytes:
+            return
 
 
 class _TransientError(Exception):

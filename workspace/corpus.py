@@ -11,7 +11,7 @@ documents. Splits go by the hash of a document, never by its path, so that valid
 import hashlib
 import sys
 import sysconfig
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -32,12 +32,16 @@ class CorpusError(Exception):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Corpus:
-    """Text in two parts. `train` and `val` make a fresh stream of documents (UTF-8 bytes) at each call."""
+    """Text in three parts that share no document; each makes a fresh stream of documents (UTF-8 bytes) at each call.
+
+    By `val` candidates are chosen. `audit` is as large and only says afterwards whether the choice holds elsewhere.
+    """
 
     name: str
     manifest: str
     train: Callable[[], Iterator[bytes]]
     val: Callable[[], Iterator[bytes]]
+    audit: Callable[[], Iterator[bytes]]
 
 
 def stdlib(val_bytes: int) -> Corpus:
@@ -117,41 +121,52 @@ def parquet_rows(path: Path, text_column: str) -> Iterator[bytes]:
 
 
 def by_hash(name: str, stream: Callable[[], Iterator[bytes]], val_bytes: int) -> Corpus:
-    """Split a stream by document hash: the lowest hashes, `val_bytes` of them, are validation; duplicates go once.
+    """Split a stream by document hash: the lowest hashes, `val_bytes` of them, are validation, the next `val_bytes`
+    the audit; duplicates go once.
 
     Raises:
-        CorpusError: if there is too little text for a validation part of that size.
+        CorpusError: if there is too little text for two parts of that size.
     """
     sizes = {hashlib.sha256(text).digest(): len(text) for text in stream() if text}
-    held_out: dict[bytes, None] = {}
-    held_bytes = 0
-    for digest in sorted(sizes):
-        if held_bytes >= val_bytes:
-            break
-        if sizes[digest] <= max(val_bytes // LARGEST_SHARE, 1):
-            held_out[digest] = None
-            held_bytes += sizes[digest]
-    total = sum(sizes.values())
-    if held_bytes < val_bytes or total < 2 * held_bytes:
+    fit = [digest for digest in sorted(sizes) if sizes[digest] <= max(val_bytes // LARGEST_SHARE, 1)]
+    val = _lowest(fit, sizes, val_bytes)
+    audit = _lowest(fit[len(val) :], sizes, val_bytes)
+    total, held_bytes = sum(sizes.values()), sum(sizes[digest] for digest in (*val, *audit))
+    if sum(sizes[digest] for digest in audit) < val_bytes or total < 2 * held_bytes:
         raise CorpusError(
-            f"{name}: {total} bytes of text are too few for val_bytes = {val_bytes}; lower it or add text"
+            f"{name}: {total} bytes of text are too few for val_bytes = {val_bytes}, which are held out twice; "
+            "lower it or add text"
         )
-    entries = (f"{'val' if digest in held_out else 'train'} {digest.hex()} {sizes[digest]}" for digest in sorted(sizes))
+    parts = dict.fromkeys(val, "val") | dict.fromkeys(audit, "audit")
+    entries = (f"{parts.get(digest, 'train')} {digest.hex()} {sizes[digest]}" for digest in sorted(sizes))
     manifest = hashlib.sha256("\n".join(entries).encode()).hexdigest()
 
     def train() -> Iterator[bytes]:
-        seen = set(held_out)
+        seen = set(parts)
         for text in stream():
             digest = hashlib.sha256(text).digest()
             if text and digest not in seen:
                 seen.add(digest)
                 yield text
 
-    def val() -> Iterator[bytes]:
-        kept = {digest: text for text in stream() if (digest := hashlib.sha256(text).digest()) in held_out}
-        return (kept[digest] for digest in held_out)
+    def held_out(part: list[bytes]) -> Iterator[bytes]:
+        wanted = set(part)
+        kept = {digest: text for text in stream() if (digest := hashlib.sha256(text).digest()) in wanted}
+        return (kept[digest] for digest in part)
 
-    return Corpus(name=name, manifest=manifest, train=train, val=val)
+    return Corpus(name=name, manifest=manifest, train=train, val=lambda: held_out(val), audit=lambda: held_out(audit))
+
+
+def _lowest(digests: list[bytes], sizes: Mapping[bytes, int], wanted_bytes: int) -> list[bytes]:
+    """The first of these documents, as many as hold `wanted_bytes`."""
+    taken: list[bytes] = []
+    size = 0
+    for digest in digests:
+        if size >= wanted_bytes:
+            break
+        taken.append(digest)
+        size += sizes[digest]
+    return taken
 
 
 def _clean(text: bytes) -> bytes:

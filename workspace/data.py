@@ -1,6 +1,6 @@
 """Data preparation: options, cache, lock. Fixed; part of the arena.
 
-    $RALPH_DATA_DIR/<corpus>-<key>/   train.bin val.bin token_bytes.npy tokenizer.json data-<len>x<batch>.json
+    $RALPH_DATA_DIR/<corpus>-<key>/   train.bin val.bin audit.bin token_bytes.npy tokenizer.json data-<len>x<batch>.json
 
 The folder is filled beside and renamed into place. Its key covers all that its content depends on, so a folder that is
 there is finished; its files are held against their digests before they are used.
@@ -21,7 +21,7 @@ from typing import Any
 from corpus import Corpus, CorpusError, files, stdlib
 
 SCHEMA = 1
-FORMAT = 1  # of the prepared files; another number prepares everything afresh
+FORMAT = 2  # of the prepared files; another number prepares everything afresh
 CORPORA = ("stdlib", "files", "climbmix")
 
 
@@ -33,7 +33,7 @@ class Options:
     vocab_size: int = 2048  # tokens, the separator included
     sequence_len: int = 256  # tokens in a window at scoring
     score_batch: int = 8  # windows in a batch at scoring
-    val_bytes: int = 300_000  # bytes of text held out for the score
+    val_bytes: int = 300_000  # bytes of text held out for the score, and as many again for the audit
     tokenizer_bytes: int = 50_000_000  # bytes of training text from which the tokenizer is learnt
     paths: tuple[str, ...] = ()  # files: folders, globs or paths, relative to arena.toml
     text_column: str = "text"  # files: the column of parquet files

@@ -116,7 +116,7 @@ def facts(corpus: Corpus) -> dict[str, float]:
 
 
 def build(folder: Path, corpus: Corpus, vocab_size: int, limit_bytes: int, progress: Progress) -> dict[str, Any]:
-    """Fill `folder` with tokenizer.json, token_bytes.npy, train.bin and val.bin; returns what data.json says of them.
+    """Fill `folder` with tokenizer.json, token_bytes.npy and the three parts; returns what data.json says of them.
 
     Raises:
         CorpusError: the text does not yield so many tokens.
@@ -131,18 +131,21 @@ def build(folder: Path, corpus: Corpus, vocab_size: int, limit_bytes: int, progr
     write_file(folder / "tokenizer.json", tokenizer.to_str(pretty=True).encode())
     np.save(folder / "token_bytes.npy", token_bytes(tokenizer), allow_pickle=False)
     total = sum(map(len, corpus.train()))
-    val = write_tokens(folder / "val.bin", tokenizer, corpus.val(), lambda _done: progress("writing tokens", 0.0))
+    held_out = {
+        part: write_tokens(folder / f"{part}.bin", tokenizer, texts(), lambda _done: progress("writing tokens", 0.0))
+        for part, texts in (("val", corpus.val), ("audit", corpus.audit))
+    }
     train = write_tokens(
         folder / "train.bin", tokenizer, corpus.train(), lambda done: progress("writing tokens", done / total)
     )
-    names = ("train.bin", "val.bin", "token_bytes.npy", "tokenizer.json")
+    names = ("train.bin", "val.bin", "audit.bin", "token_bytes.npy", "tokenizer.json")
     return {
         "name": corpus.name,
         "manifest": corpus.manifest,
         "vocab_size": vocab_size,
         "dtype": token_dtype(vocab_size).name,
         "train": train,
-        "val": val,
+        **held_out,
         "token_bytes": "token_bytes.npy",
         "files": [{"path": name, "sha256": _file_digest(folder / name)} for name in names],
         "facts": facts(corpus),

@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from ralph.errors import ConfigError
 
-PRIVATE = ("token_bytes",)  # the scorer's alone
+PRIVATE = ("token_bytes", "audit")  # the scorer's alone
 
 
 class _Part(BaseModel):
@@ -29,13 +29,17 @@ class _Descriptor(BaseModel):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PreparedData:
-    """What a preparation left: `public` is told to runs, `train` handed over with *go*, `descriptor` the scorer's."""
+    """What a preparation left: `public` is told to runs, `train` handed over with *go*, `descriptor` the scorer's.
+
+    `audit`: there is an audit split.
+    """
 
     name: str
     sha256: str
     descriptor: Path
     public: Mapping[str, Any] = field(default_factory=dict)
     train: Mapping[str, Path] = field(default_factory=dict)
+    audit: bool = False
 
 
 def _without_path(value: Any) -> Any:
@@ -62,5 +66,10 @@ def read_prepared(descriptor: Path) -> PreparedData:
         )
     public = {k: _without_path(v) for k, v in raw.items() if k not in PRIVATE}
     return PreparedData(
-        name=checked.name, sha256=checked.sha256, descriptor=descriptor, public=public, train={"train": train}
+        name=checked.name,
+        sha256=checked.sha256,
+        descriptor=descriptor,
+        public=public,
+        train={"train": train},
+        audit="audit" in raw,
     )

@@ -71,7 +71,7 @@ class ArenaScorer:
         """What a scorer said that finished while no supervisor looked, or what needs none; a reported score is read."""
         if self._config.score.mode is ScoreMode.REPORTED:
             return self._reported(order)
-        exit_ = finished(self._layout.score(order.id, order.run))
+        exit_ = finished(self._folder(order))
         return self._odd_artifact(order) if exit_ is None else self._result(order, exit_)
 
     def _odd_artifact(self, order: ScoreOrder) -> Scored | None:
@@ -88,7 +88,7 @@ class ArenaScorer:
     def start(self, order: ScoreOrder) -> Job[Scored]:
         """Start the scorer's process."""
         self._seal.broken()
-        folder = self._domains.fresh(self._layout.score(order.id, order.run))
+        folder = self._domains.fresh(self._folder(order))
         run_dir = self._layout.run(order.id, order.run) / OUT
         answer = folder / ANSWERS
         answer.mkdir()
@@ -105,7 +105,7 @@ class ArenaScorer:
         child = self._domains.start(
             Start(
                 folder=folder,
-                argv=self._sealed_argv(env) if sealed else shell(self._config.score.command),
+                argv=self._sealed_argv(env, order) if sealed else shell(self._command(order)),
                 cwd=self._seal.folder if sealed else self._seal.folder / ARENA,
                 env=env,
                 writable=(answer,),
@@ -115,13 +115,23 @@ class ArenaScorer:
         )
         return _ScoreJob(child, self, order)
 
-    def _sealed_argv(self, env: Mapping[str, str]) -> tuple[str, ...]:
+    def _folder(self, order: ScoreOrder) -> Path:
+        """Its kill domain."""
+        if order.audit:
+            return self._layout.audit(order.id, order.run, order.audit)
+        return self._layout.score(order.id, order.run)
+
+    def _command(self, order: ScoreOrder) -> str:
+        return self._config.score.audit_command if order.audit else self._config.score.command
+
+    def _sealed_argv(self, env: Mapping[str, str], order: ScoreOrder) -> tuple[str, ...]:
         words = {
             "--artifact": env["RALPH_ARTIFACT"],
             "--data": env["RALPH_DATA"],
             "--device": self._device,
             "--out": env["RALPH_SCORE"],
             "--seed": env["RALPH_SEED"],
+            "--split": "audit" if order.audit else "val",
         }
         return (sys.executable, str(self._seal.folder / SCORER), *(w for pair in words.items() for w in pair))
 
@@ -140,7 +150,7 @@ class ArenaScorer:
         return Scored(id=order.id, run=order.run, outcome=Outcome.OK, score=score, metrics=rest)
 
     def _result(self, order: ScoreOrder, exit_: Exit) -> Scored:
-        folder = self._layout.score(order.id, order.run)
+        folder = self._folder(order)
         redact_file(log_of(folder), self._redact)
         redact_folder(folder / "answer", self._redact)
         log = read_log(folder)

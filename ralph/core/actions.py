@@ -57,6 +57,15 @@ class Score:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Audit:
+    """See to it that this artifact is scored on the audit split, and record what came of it."""
+
+    id: int
+    run: int
+    attempt: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Settle:
     """Carry out a verdict: branch, note, learnings, tables."""
 
@@ -79,4 +88,4 @@ class End:
     reason: str
 
 
-Action = Record | Brief | Propose | Commit | Measure | Score | Settle | Wait | End
+Action = Record | Brief | Propose | Commit | Measure | Score | Audit | Settle | Wait | End

@@ -11,12 +11,16 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import assert_never
 
+from ralph.core import audited
 from ralph.core import transitions as tr
+from ralph.core.audited import Audits
 from ralph.core.statistics import UNKNOWN, Noise, mean
 from ralph.core.weather import Weather, weather_after
 from ralph.errors import LedgerError
 from ralph.events import (
     AgentEnded,
+    Audited,
+    AuditStarted,
     Briefed,
     CampaignOpened,
     Committed,
@@ -106,6 +110,7 @@ class State:
     disturbed_by: str = ""
     touched: set[str] = field(default_factory=set)
     meanings: dict[str, int] = field(default_factory=dict)
+    audits: Audits = field(default_factory=Audits)
     _squares: float = 0.0
     _dof: int = 0
     _scores: dict[int, tuple[float, ...]] = field(default_factory=dict)
@@ -169,10 +174,12 @@ class State:
                 self._measure(event, at)
             case LaneWaits():
                 self.lane_waits = event.reason
+            case AuditStarted() | Audited():
+                self._audit(event)
             case Judged():
                 self._judge(event, at)
             case Settled():
-                self._change(event.id, phase=Phase.DONE)
+                self._owe(self._change(event.id, phase=Phase.DONE))
                 self.open_ids.remove(event.id)
                 self.since.pop(event.id, None)
             case _:
@@ -181,6 +188,8 @@ class State:
     @property
     def working(self) -> bool:
         """Whether something is in flight. What waits to be decided does not count during a pause, or for a provider."""
+        if self.audits.at_work is not None:
+            return True
         return any(not (e.phase is Phase.DECIDE and (self.paused or e.postponed)) for e in self.open())
 
     @property
@@ -190,9 +199,10 @@ class State:
 
     @property
     def thinking_ahead(self) -> bool:
-        """Whether an agent thinks while a run or its scoring goes on."""
+        """Whether an agent thinks while a run, its scoring or an audit goes on."""
         phases = {e.phase for e in self.open()}
-        return Phase.AGENT in phases and not phases.isdisjoint((Phase.RUN, Phase.SCORE))
+        taken = self.audits.at_work is not None or not phases.isdisjoint((Phase.RUN, Phase.SCORE))
+        return Phase.AGENT in phases and taken
 
     def _spend(self, seconds: float) -> None:
         """Account for the time since the last entry, by what was in flight during it."""
@@ -287,6 +297,7 @@ class State:
         was, self.lane_waits = self._get(event.id), ""
         match event:
             case RunStarted():
+                self.audits = replace(self.audits, last=False)
                 run = Run(number=event.run, seed=event.seed, for_id=event.for_id, started=at)
                 self._change(event.id, runs=(*was.runs, run))
                 self._change(event.for_id, phase=Phase.RUN)
@@ -301,11 +312,26 @@ class State:
             case Scored():
                 self.score_s += event.seconds
                 run = self._run(was, event.run)
-                self._put(tr.with_run(was, tr.scored(run, event)))
+                self._owe(self._put(tr.with_run(was, tr.scored(run, event))))
                 self._change(run.for_id, phase=Phase.DECIDE)
                 self._remember_noise(event.id)
             case _:
                 assert_never(event)
+
+    def _audit(self, event: AuditStarted | Audited) -> None:
+        self._run(self._get(event.id), event.run)
+        match event:
+            case AuditStarted():
+                self.audits = audited.started(self.audits, event)
+            case Audited():
+                self.score_s += event.seconds
+                self.audits = audited.ended(self.audits, event)
+            case _:
+                assert_never(event)
+
+    def _owe(self, e: Experiment) -> None:
+        if self.arena is not None and self.arena.audit:
+            self.audits = audited.owe(self.audits, e)
 
     def _judge(self, event: Judged, at: datetime) -> None:
         now = self._put(tr.judged(self._get(event.id), event, at))

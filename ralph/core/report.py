@@ -9,6 +9,7 @@ from datetime import datetime
 from typing import assert_never
 
 from ralph.core import findings
+from ralph.core.audit import audit_of, sentence
 from ralph.core.figures import Estimate, estimate, figures_of, gain_of
 from ralph.core.fold import State
 from ralph.core.report_tables import advice, failures_table, kept_table, lessons, recent_table, time_and_money
@@ -70,7 +71,7 @@ def _first_line(state: State, now: datetime, live: Live) -> str:
     said = md(reason, 300)
     match phase:
         case LoopPhase.RUNNING:
-            doing = [_doing(state, e, now, live) for e in state.open()] or [_waiting(now, live)]
+            doing = [_doing(state, e, now, live) for e in state.open()] or [_between(state, now, live)]
             began = state.session_started or state.opened
             lasted = [f"{span(seconds_since(began, now))} since the start at {moment(began, now)}"] if began else []
             ending = [said] if said else ["stop with `ralph stop`"]
@@ -94,6 +95,10 @@ _AT_WORK = frozenset({Phase.AGENT, Phase.COMMIT, Phase.RUN, Phase.SCORE, Phase.S
 def _at(state: State, now: datetime) -> str:
     when = state.stopped_at or state.last_at
     return f" at {moment(when, now)}" if when else ""
+
+
+def _between(state: State, now: datetime, live: Live) -> str:
+    return "what was kept is being audited" if state.audits.at_work else _waiting(now, live)
 
 
 def _waiting(now: datetime, live: Live) -> str:
@@ -219,7 +224,12 @@ def _counts(state: State) -> str:
     sigma = (
         "unknown" if noise.sigma is None else f"sigma {digits.small(noise.sigma)} from {counted(noise.dof, 'repeat')}"
     )
-    return f"{counted(state.judged, 'experiment')}: {verdicts}. Noise: {sigma}; {_trust(state)}."
+    return f"{counted(state.judged, 'experiment')}: {verdicts}. Noise: {sigma}; {_trust(state)}.{_audit(state)}"
+
+
+def _audit(state: State) -> str:
+    said = sentence(audit_of(state))
+    return f" {said}" if said else ""
 
 
 def _trust(state: State) -> str:

@@ -1,21 +1,22 @@
 """What to do next: a pure function from the state and the hour to a list of actions.
 
 Plural from the start: several experiments may be in flight, and each says what it needs. `Rules.in_flight` bounds how
-many; the one lane is taken by one run or scoring at a time.
+many; the one lane is taken by one run, scoring or audit at a time. What is kept is audited while the lane is free or
+before the first run of a later experiment, so that no experiment waits for more than one audit.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import assert_never
 
-from ralph.core.actions import Action, Brief, Commit, End, Measure, Propose, Record, Score, Settle, Wait
+from ralph.core.actions import Action, Audit, Brief, Commit, End, Measure, Propose, Record, Score, Settle, Wait
 from ralph.core.asking import Chosen, Mix, ask
 from ralph.core.decision import Discard, Evidence, Keep, KeepRule, RunAgain, Side, baseline_runs, decide
 from ralph.core.fold import State
 from ralph.core.patience import Patience
 from ralph.errors import ExitStatus
-from ralph.events import Judged, Refused, RunStarted
+from ralph.events import AuditStarted, Judged, Refused, RunStarted
 from ralph.model import CrashKind, Experiment, Outcome, Phase, Run, Verdict
 
 VOIDS_ALLOWED = 2  # void runs are repeated this often before the experiment itself is void
@@ -78,7 +79,10 @@ def next_actions(state: State, now: datetime, rules: Rules) -> list[Action]:
     wanted = [a for e in state.open() for a in _advance(state, e, now, rules)]
     if draining:
         wanted = [a for a in wanted if not _begins_something(a)]
-    actions: list[Action] = [a for a in wanted if not isinstance(a, End)]
+    audits = list(_audits(state, wanted, draining))
+    if any(isinstance(a, Record) for a in audits):  # it has the lane
+        wanted = [a for a in wanted if _run_of(a) is None]
+    actions: list[Action] = [*(a for a in wanted if not isinstance(a, End)), *audits]
     if actions:
         return actions if draining else [*actions, *_begin(state, now, rules)]
     if wanted:  # nobody is left to ask for what is still open, and nothing else is in flight
@@ -89,9 +93,31 @@ def next_actions(state: State, now: datetime, rules: Rules) -> list[Action]:
 
 
 def _begins_something(action: Action) -> bool:
-    if isinstance(action, Record):
-        return isinstance(action.event, RunStarted)
-    return isinstance(action, Brief | Wait | End)
+    return _run_of(action) is not None or isinstance(action, Brief | Wait | End)
+
+
+def _run_of(action: Action) -> RunStarted | None:
+    """The run that an action begins."""
+    return action.event if isinstance(action, Record) and isinstance(action.event, RunStarted) else None
+
+
+def _audits(state: State, wanted: Sequence[Action], draining: bool) -> Iterator[Action]:
+    """The audit at work, or the next one if the lane is free and nobody has to wait for the second time."""
+    audits = state.audits
+    if (event := audits.at_work) is not None:
+        yield Audit(id=event.id, run=event.run, attempt=event.attempt)
+        return
+    if draining or not audits.owed or lane_taken(state):
+        return
+    waiting = [run for a in wanted if (run := _run_of(a)) is not None]
+    if not waiting or not (audits.last or any(state.experiments[run.for_id].runs for run in waiting)):
+        id_, number = audits.owed[0]
+        yield Record(event=AuditStarted(id=id_, run=number, attempt=audits.tries + 1))
+
+
+def lane_taken(state: State) -> bool:
+    """Whether a run, a scoring or an audit goes on."""
+    return state.audits.at_work is not None or any(e.phase in LANE_PHASES for e in state.open())
 
 
 def _begin(state: State, now: datetime, rules: Rules) -> list[Action]:
@@ -99,7 +125,7 @@ def _begin(state: State, now: datetime, rules: Rules) -> list[Action]:
     incumbent = state.incumbent
     if incumbent is None:
         return _without_baseline(state)
-    busy = bool(state.open_ids)
+    busy = bool(state.open_ids) or state.audits.pending
     if reason := rules.limits.reached(state, now):
         return [] if busy else [End(status=ExitStatus.DONE, reason=reason)]
     if rules.patience.exhausted(state.failures_in_row):
@@ -283,7 +309,7 @@ def _compare(state: State, e: Experiment, now: datetime, rules: Rules) -> Iterat
 
 def _run_again(state: State, e: Experiment, for_id: int) -> Iterator[Action]:
     """Plan one more run of `e` if the lane is free. Seeds are unique within a campaign and say where they are from."""
-    if any(other.phase in LANE_PHASES for other in state.open()):
+    if lane_taken(state):
         return
     number = len(e.runs) + 1
     yield Record(event=RunStarted(id=e.id, run=number, seed=1000 * e.id + number, for_id=for_id))

@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Any
 
+from ralph.core.audit import audit_of
 from ralph.core.fold import State
 from ralph.core.spent import seconds_since, time_split
 from ralph.core.transitions import DEVICE
@@ -68,6 +69,7 @@ def status_view(state: State, now: datetime, alive: bool) -> View:
             "runs": len(incumbent.scores) if incumbent else 0,
         },
         "noise": {"sigma": noise.sigma, "runs": noise.dof},
+        "audit": _audit(state),
         "experiments": state.begun,
         "verdicts": {str(v): state.counts[v] for v in Verdict},
         "in_flight": [
@@ -98,6 +100,15 @@ def status_view(state: State, now: datetime, alive: bool) -> View:
             if weather.until > now
         },
     }
+
+
+def _audit(state: State) -> View | None:
+    """The audit in aggregate; null before a keep is audited. Gains are above 0 where better."""
+    found = audit_of(state)
+    if found is None:
+        return None
+    numbers = {"search_gain": found.search_gain, "audit_gain": found.audit_gain, "se": found.se}
+    return {"keeps": found.keeps, **numbers, "finding": str(found.finding) if found.finding else None}
 
 
 def log_view(state: State) -> list[View]:

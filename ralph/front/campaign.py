@@ -73,6 +73,7 @@ def measure_arena(*, config: Config, repo: GitRepo, device: str, data: PreparedD
         "score.command": score.command,
         "data": data.sha256 if data else "",
         "device": device_name(device) if device != "none" else "none",
+        **({"score.audit_command": score.audit_command} if score.audit_command else {}),
         **{name: hashlib.sha256(bytes_).hexdigest()[:16] for name, bytes_ in sealed.items()},
     }
     record = ArenaRecord(
@@ -84,6 +85,7 @@ def measure_arena(*, config: Config, repo: GitRepo, device: str, data: PreparedD
         device=device,
         budget_s=run.budget_s,
         parts=parts,
+        audit=bool(score.audit_command) or (score.mode is ScoreMode.SEALED and data is not None and data.audit),
     )
     return Arena(record=record, base=base, sealed=sealed)
 

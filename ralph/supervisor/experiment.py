@@ -9,17 +9,18 @@ from typing import assert_never
 
 from ralph.core import brief as briefs
 from ralph.core import documents, duplicates, superseded, views
-from ralph.core.actions import Action, Brief, Commit, Measure, Propose, Record, Score, Settle, Wait
+from ralph.core.actions import Action, Audit, Brief, Commit, Measure, Propose, Record, Score, Settle, Wait
 from ralph.core.asking import Mix, allowance
 from ralph.core.excuses import slept, starved
 from ralph.core.fold import State
 from ralph.errors import DiskError, RefusedError
-from ralph.events import AgentEnded, Briefed, Committed, Event, Refused, RunEnded, RunStarted, Scored, Settled
+from ralph.events import AgentEnded, Audited, Briefed, Committed, Event, Refused, RunEnded, RunStarted, Scored, Settled
 from ralph.model import Change, Draft, Experiment, Outcome, Proposal, Verdict
 from ralph.ports import AgentOrder, Job, RunOrder, ScoreOrder, World
 
-Effect = Brief | Propose | Commit | Measure | Score | Settle
+Effect = Brief | Propose | Commit | Measure | Score | Audit | Settle
 JobKey = tuple[str, int, int]  # what, experiment, attempt or run
+AUDIT = "audit"  # the first word of an audit's key
 LOG_LINES = 30  # commits of the incumbent's branch that a brief lists
 
 
@@ -59,6 +60,8 @@ class Experiments:
                 self._measure(action)
             case Score():
                 self._score(action)
+            case Audit():
+                self._audit(action)
             case Settle():
                 self._settle(action)
             case _:
@@ -71,7 +74,8 @@ class Experiments:
             if result is None:
                 continue
             del self.jobs[key]
-            self._finish(self._excused(key, result))
+            excused = self._excused(key, result)
+            self._finish(_audited(excused) if key[0] == AUDIT and isinstance(excused, Scored) else excused)
 
     def _excused(self, key: JobKey, result: AgentEnded | RunEnded | Scored) -> AgentEnded | RunEnded | Scored:
         """`result`, unless the machine spoilt it. Raises DiskError when it is worth nothing, and is not recorded."""
@@ -85,7 +89,7 @@ class Experiments:
             return excused
         return result
 
-    def _finish(self, result: AgentEnded | RunEnded | Scored) -> None:
+    def _finish(self, result: AgentEnded | RunEnded | Scored | Audited) -> None:
         self._world.reach(f"{result.kind}-unrecorded")
         self._record(result)
         if isinstance(result, RunEnded):
@@ -245,6 +249,19 @@ class Experiments:
         self.jobs[key] = world.scorer.start(order)
         world.reach("score_started")
 
+    def _audit(self, action: Audit) -> None:
+        key = (AUDIT, action.id, action.run)
+        if key in self.jobs:
+            return
+        world, e = self._world, self._state.experiments[action.id]
+        seed = e.runs[action.run - 1].seed
+        order = ScoreOrder(id=e.id, run=action.run, seed=seed, commit=e.commit, audit=action.attempt)
+        if (remains := world.scorer.remains(order)) is not None:
+            self._finish(_audited(remains))
+            return
+        self.jobs[key] = world.scorer.start(order)
+        world.reach("audit_started")
+
     # --- verdict
 
     def _settle(self, action: Settle) -> None:
@@ -271,6 +288,13 @@ class Experiments:
         world.reach("settled-unrecorded")
         self._record(Settled(id=e.id))
         world.reach("settled")
+
+
+def _audited(said: Scored) -> Audited:
+    """A score on the audit split is an event of its own, so that nothing takes it for a score."""
+    return Audited(
+        id=said.id, run=said.run, outcome=said.outcome, score=said.score, reason=said.reason, seconds=said.seconds
+    )
 
 
 def _agent_tree(id: int) -> str:  # noqa: A002

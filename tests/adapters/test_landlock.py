@@ -1,5 +1,6 @@
 """Level landlock: each line of the launcher's docstring, tried from inside."""
 
+import contextlib
 import os
 import re
 import shutil
@@ -238,8 +239,7 @@ def test_one_port_may_be_the_only_way_out(folder: Path) -> None:
 def test_what_is_not_covered_is_as_it_is_said(folder: Path) -> None:
     """So that the day on which the kernel covers it is noticed."""
     place = folder / "door"
-    with socket.socket(socket.AF_UNIX) as server:
-        os.chdir(folder)  # the names of sockets are short
+    with contextlib.chdir(folder), socket.socket(socket.AF_UNIX) as server:  # the names of sockets are short
         server.bind("door")
         server.listen()
         assert python(folder, "import socket; socket.socket(socket.AF_UNIX).connect('door'); print('in')") == "in"

@@ -22,6 +22,7 @@ STATUS_KEYS = {
     "baseline": {"score", "runs"},
     "incumbent": {"id", "commit", "score", "runs"},
     "noise": {"sigma", "runs"},
+    "audit": None,
     "experiments": None,
     "verdicts": {"keep", "discard", "crash", "invalid", "void"},
     "in_flight": None,

@@ -66,7 +66,7 @@ def test_every_experiment_has_its_ref_note_brief_and_row(finished: ToyArena) -> 
 def test_status_and_log_answer_as_promised(finished: ToyArena) -> None:
     status = finished.json("status")
     assert set(status) == {
-        "campaign", "phase", "reason", "arena", "baseline", "incumbent", "noise", "experiments", "verdicts",
+        "campaign", "phase", "reason", "arena", "baseline", "incumbent", "noise", "audit", "experiments", "verdicts",
         "in_flight", "time_s", "cost", "spent", "waiting", "lane_waits", "disturbed_runs",
     }  # fmt: skip
     assert (status["phase"], status["experiments"], status["in_flight"]) == ("stopped", 20, [])

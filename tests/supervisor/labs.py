@@ -38,11 +38,11 @@ class Bench:
     world: World
     rules: Rules = field(default_factory=lambda: Rules(keep=KeepRule()))
 
-    def run(self, experiments: int | None) -> End:
+    def run(self, experiments: int | None, opening: CampaignOpened | None = None) -> End:
         """A supervisor from its start to its end."""
         rules = replace(self.rules, limits=Limits(experiments=experiments))
         self.supervisor = Supervisor(self.world, rules, Options(limit_tokens=BRIEF_TOKENS))
-        return self.supervisor.run(OPENING)
+        return self.supervisor.run(opening or OPENING)
 
 
 OPENING = CampaignOpened(

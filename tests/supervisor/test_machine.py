@@ -116,7 +116,7 @@ def test_a_run_in_flight_is_finished_scored_and_judged_before_the_loop_parks() -
     meddling(made, "run 1.1", lambda: setattr(made.disk, "short", SHORT))
     assert made.run(3).status is ExitStatus.PARKED
     assert [e.id for e in events(made, Scored) if isinstance(e, Scored)][-1] == 1
-    assert made.lab.started[-1] == "run 1.1"
+    assert made.lab.started[-2:] == ["run 1.1", "score 1.1"]
     made.disk.short = ""
     assert made.run(3).status is ExitStatus.DONE
     assert made.lab.started.count("run 1.1") == 1

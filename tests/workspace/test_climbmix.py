@@ -219,11 +219,23 @@ def test_the_corpus_is_the_first_shards_and_the_pinned_one(server: Server, tmp_p
     assert len(train) == 100
     assert train[50].decode() == "shard 1 row 0 ☃"
     assert {text.split()[1] for text in val} == {b"6542"}
-    assert 100 <= sum(map(len, val)) < 130
+    audit = list(corpus.audit())
+    assert {text.split()[1] for text in audit} == {b"6542"}
+    assert set(audit).isdisjoint(val)
+    for held_out in (val, audit):
+        assert 100 <= sum(map(len, held_out)) < 130
     again = climbmix.climbmix(2, 100, downloader(server, tmp_path / "kept"))
     assert again.manifest == corpus.manifest
     assert climbmix.climbmix(3, 100, downloader(server, tmp_path / "kept")).manifest != corpus.manifest
     assert len(json.loads((tmp_path / "kept" / "shards.json").read_text())) == 4
+
+
+def test_a_validation_shard_too_short_for_an_audit_is_an_error(server: Server, tmp_path: Path) -> None:
+    for index in (0, climbmix.LAST_SHARD):
+        again = ["the same row"] * 50
+        server.content[f"/{climbmix.shard_name(index)}"] = shard(tmp_path / "made.parquet", again)
+    with pytest.raises(CorpusError, match=r"does not hold val_bytes = 100 twice.*lower it"):
+        climbmix.climbmix(1, 100, downloader(server, tmp_path / "kept"))
 
 
 def test_a_senseless_number_of_shards_is_an_error(server: Server, tmp_path: Path) -> None:

@@ -38,7 +38,7 @@ def test_the_last_line_of_output_is_the_path_of_data_json(arena: Path) -> None:
     assert path.is_relative_to(arena.parent / "state" / "data")
     facts = json.loads(path.read_text())
     assert set(facts) >= {"schema", "name", "sha256", "vocab_size", "sequence_len", "score_batch", "dtype", "facts"}
-    for part in ("train", "val"):
+    for part in ("train", "val", "audit"):
         stream = np.fromfile(path.parent / facts[part]["path"], dtype=facts["dtype"])
         assert len(stream) == facts[part]["tokens"]
         assert stream[0] == 0

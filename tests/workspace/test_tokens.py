@@ -56,7 +56,7 @@ def test_wide_vocabularies_get_wide_tokens() -> None:
 
 
 def split(train: list[bytes], val: list[bytes]) -> Corpus:
-    return Corpus(name="t", manifest="m", train=lambda: iter(train), val=lambda: iter(val))
+    return Corpus(name="t", manifest="m", train=lambda: iter(train), val=lambda: iter(val), audit=lambda: iter(val))
 
 
 def test_facts_are_the_yardsticks_they_claim_to_be() -> None:

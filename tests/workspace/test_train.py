@@ -179,7 +179,7 @@ def test_under_a_gun_it_exports_what_the_scorer_reads(hostile: Path, monkeypatch
     monkeypatch.setattr(prepare, "HERE", make_arena(hostile, OPTIONS))
     data = prepare.prepared("cpu", {"RALPH_DATA_DIR": str(hostile / "data")})
     facts = json.loads(data.read_text())
-    public = {key: value for key, value in facts.items() if key not in {"train", "val", "token_bytes"}}
+    public = {key: value for key, value in facts.items() if key not in {"train", "val", "audit", "token_bytes"}}
     (hostile / "public.json").write_text(json.dumps(public))
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     environ = {

@@ -1,6 +1,6 @@
 """The sealed scorer of language models: bits per byte of held-out text, from an exported graph.
 
-    python language_model.py --artifact model.pt2 --data data.json --device cpu --out score.json --seed 1
+    python language_model.py --artifact model.pt2 --data data.json --split val --device cpu --out score.json --seed 1
 
 One self-contained file (torch, numpy), run from a copy out of the agent's reach. The artifact is what torch.export.save
 writes: a graph that maps (score_batch, sequence_len) int64 tokens to (score_batch, sequence_len, vocab_size) logits.
@@ -289,11 +289,11 @@ class Windows:
     vocab: int
 
 
-def read_windows(data: Path) -> Windows:
-    """The windows that data.json describes."""
+def read_windows(data: Path, split: str = "val") -> Windows:
+    """The windows of one held-out split that data.json describes."""
     facts = json.loads(data.read_text())
     lengths = torch.from_numpy(np.load(data.parent / facts["token_bytes"], allow_pickle=False).astype(np.int64))
-    stream = np.fromfile(data.parent / facts["val"]["path"], dtype=facts["dtype"]).astype(np.int64)
+    stream = np.fromfile(data.parent / facts[split]["path"], dtype=facts["dtype"]).astype(np.int64)
     batch, length, predicted = facts["score_batch"], facts["sequence_len"], len(stream) - 1
     windows = -(-predicted // length)
     inputs, targets, raw_bytes = torch.zeros(3, -(-windows // batch) * batch * length, dtype=torch.int64)
@@ -376,11 +376,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description="Score an exported language model in bits per byte.")
     parser.add_argument("--artifact", type=Path, required=True, help="what torch.export.save wrote")
     parser.add_argument("--data", type=Path, required=True, help="data.json of the prepared data")
+    parser.add_argument("--split", choices=("val", "audit"), default="val", help="the held-out text to score on")
     parser.add_argument("--device", type=torch.device, default="cpu", help="cpu or cuda:N")
     parser.add_argument("--out", type=Path, required=True, help="where the answer goes, as JSON")
     parser.add_argument("--seed", type=int, default=0, help="draws the cuts of the causality proof")
     chosen = parser.parse_args(arguments)
-    text = read_windows(chosen.data)
+    text = read_windows(chosen.data, chosen.split)
     try:
         answer = score(read_archive(chosen.artifact, chosen.device), text, chosen.device, chosen.seed)
     except Refused as finding:
@@ -388,8 +389,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         answer = {"ok": False, "verdict": verdict, "kind": finding.kind, "reason": str(finding)}
     temporary = chosen.out.with_name(f".{chosen.out.name}.partial")
     with temporary.open("w") as file:
-        file.write(json.dumps(answer, indent=1) + "\n")
-        file.flush()
+        print(json.dumps(answer, indent=1), file=file, flush=True)
         os.fsync(file.fileno())
     temporary.replace(chosen.out)
     print(json.dumps(answer))  # noqa: T201 - for a human who scores by hand

@@ -18,16 +18,20 @@ from ralph.model import AgentOutcome, Change, CrashKind, JsonValue, Learning, Ou
 from ralph.ports import AgentOrder, Job, News, RunOrder, ScoreOrder, Signals
 
 T = TypeVar("T")
+AUDIT_OFFSET = 0.05  # no two texts are equally hard
+AUDIT_SEED = 2**40  # the noise of an audit is its own
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
     """What one experiment's agent proposes. `effect` is added to the base's true score; `refuse` breaks a rule.
 
-    Without a `meaning` it is an idea that nobody has had.
+    On the audit split the effect is `audit_effect`, where that differs. Without a `meaning` it is an idea that nobody
+    has had.
     """
 
     effect: float = 0.0
+    audit_effect: float | None = None
     hypothesis: str = "a scripted change"
     learnings: tuple[Learning, ...] = ()
     lines_delta: int = 0
@@ -124,6 +128,11 @@ class Lab:
     started: list[str] = field(default_factory=list)
     signals: Signals = field(default_factory=Signals)
     true: dict[str, float] = field(default_factory=dict)
+    audited: dict[str, float] = field(default_factory=dict)
+
+    def audit_truth(self, commit: str) -> float:
+        """The true score of a commit on the audit split, where the baseline is a little worse."""
+        return self.audited.get(commit, self.baseline + AUDIT_OFFSET)
 
     def truth(self, commit: str) -> float:
         """The true score of a commit."""
@@ -217,10 +226,10 @@ class LabScorer:
     def start(self, order: ScoreOrder) -> Job[Scored]:
         """Score with noise."""
         lab = self._lab
-        noise = random.Random(order.seed).gauss(0.0, lab.sigma)
-        scored = Scored(
-            id=order.id, run=order.run, outcome=Outcome.OK, score=lab.truth(order.commit) + noise, seconds=lab.score_s
-        )
+        lab.started.append(f"{'audit' if order.audit else 'score'} {order.id}.{order.run}")
+        noise = random.Random(order.seed + (AUDIT_SEED if order.audit else 0)).gauss(0.0, lab.sigma)
+        truth = lab.audit_truth(order.commit) if order.audit else lab.truth(order.commit)
+        scored = Scored(id=order.id, run=order.run, outcome=Outcome.OK, score=truth + noise, seconds=lab.score_s)
         return TimedJob(lab.clock, lab.score_s, scored)
 
 
@@ -276,7 +285,10 @@ class LabRepo:
         del message
         number = int(change.tree.split("-")[0])
         commit = f"c{number}"
-        self._lab.true[commit] = self._lab.truth(base) + self._lab.plan(number).effect
+        lab, plan = self._lab, self._lab.plan(number)
+        lab.true[commit] = lab.truth(base) + plan.effect
+        on_audit = plan.effect if plan.audit_effect is None else plan.audit_effect
+        lab.audited[commit] = lab.audit_truth(base) + on_audit
         self.refs[ref] = commit
         return commit
 

@@ -49,7 +49,8 @@ def make_bench(folder: Path, windows: int = 60) -> Bench:
     stream.tofile(folder / "val.bin")
     np.save(folder / "token_bytes.npy", np.array(BYTES_OF_TOKEN, dtype=np.int32))
     facts = {"vocab_size": VOCAB, "sequence_len": LENGTH, "score_batch": BATCH, "dtype": "uint16"}
-    facts |= {"val": {"path": "val.bin"}, "token_bytes": "token_bytes.npy"}
+    stream[: len(stream) // 2].tofile(folder / "audit.bin")
+    facts |= {"val": {"path": "val.bin"}, "audit": {"path": "audit.bin"}, "token_bytes": "token_bytes.npy"}
     (folder / "data.json").write_text(json.dumps(facts))
     return Bench(folder=folder, stream=stream)
 

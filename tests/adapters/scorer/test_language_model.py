@@ -5,6 +5,7 @@ import math
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -65,6 +66,18 @@ def test_the_scorer_runs_as_a_lone_file_without_the_package(bench: Bench) -> Non
     assert done.returncode == 0, done.stderr
     assert json.loads((bench.folder / "out.json").read_text())["ok"] is True
     assert json.loads(done.stdout)["ok"] is True
+
+
+def test_the_split_that_is_named_is_the_one_that_is_scored(bench: Bench) -> None:
+    model = Honest()
+    save(model, bench.artifact)
+    for split, stream in (("val", bench.stream), ("audit", bench.stream[: len(bench.stream) // 2])):
+        words = ["--artifact", bench.artifact, "--data", bench.data, "--out", bench.folder / "out.json"]
+        assert language_model.main([*map(str, words), "--split", split]) == 0
+        given = json.loads((bench.folder / "out.json").read_text())
+        expected, tokens, _ = reference(model, replace(bench, stream=stream))
+        assert given["score"] == pytest.approx(expected, rel=1e-5)
+        assert given["metrics"]["tokens"] == tokens
 
 
 def test_the_score_does_not_depend_on_the_seed(bench: Bench) -> None:
