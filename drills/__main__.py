@@ -3,8 +3,6 @@
 `python -m drills`: some ten minutes. Status 1 if anything that a level covers did not hold.
 """
 
-import os
-import platform
 import re
 import subprocess
 import sys
@@ -13,8 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from drills.catalogue import DRILLS
-from drills.table import ROOT, Results, Row, write
-from ralph.adapters import landlock
+from drills.table import ROOT, Results, Row, machine, write
 from ralph.adapters.sandbox import SandboxLevel, reached
 from tests.attacks.agents import AGENTS
 from tests.attacks.campaign import broken_promises, only
@@ -88,12 +85,6 @@ def _word(level: SandboxLevel, covered: bool, broken: bool) -> str:
     if reached(level).level is not level:
         return "not tried"
     return "BROKEN" if broken else "covered"
-
-
-def machine() -> str:
-    """Where the drills were carried out."""
-    user = "root" if os.geteuid() == 0 else "an ordinary user"
-    return f"{platform.system()} {platform.release().split('-')[0]}, Landlock ABI {landlock.abi()}, as {user}"
 
 
 def report(rows: Sequence[Row]) -> int:

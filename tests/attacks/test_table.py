@@ -1,8 +1,10 @@
 """The table of docs/isolation.md is what the drills found, and has a line for each."""
 
+import json
 import re
 from pathlib import Path
 
+from drills import survivors
 from drills.catalogue import DRILLS
 from drills.table import PAGE, read, render
 from ralph.adapters.sandbox import SandboxLevel
@@ -13,7 +15,15 @@ TESTS = Path(__file__).parent.parent
 
 
 def test_the_page_says_what_the_drills_found() -> None:
-    assert render(read()) in PAGE.read_text(encoding="utf-8"), "run `make drills`"
+    assert f"\n{render(read())}\n" in PAGE.read_text(encoding="utf-8"), "run `make drills`"
+
+
+def test_the_page_says_who_survived() -> None:
+    results = json.loads(survivors.RESULTS.read_text(encoding="utf-8"))
+    rows = results["rows"]
+    assert f"\n{survivors.render(results['machine'], rows)}\n" in PAGE.read_text(encoding="utf-8")
+    assert {row["survivors"] for row in rows} == {0}
+    assert min(row["kills"] for row in rows) >= 1000
 
 
 def test_every_drill_and_attack_has_a_line_and_none_was_broken() -> None:
