@@ -182,6 +182,7 @@ class Supervisor:
         jobs = list(self._experiments.jobs.values())
         for job in jobs:
             job.stop(reason)
+        self._world.runner.drop()
         deadline = self._world.clock.monotonic() + STOP_WITHIN_S
         while jobs and self._world.clock.monotonic() < deadline:
             self._world.control.wait(jobs, 1.0)
