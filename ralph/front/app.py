@@ -35,6 +35,7 @@ from ralph.adapters.runner import LocalRunner
 from ralph.adapters.sandbox import SandboxLevel, reached
 from ralph.adapters.scoring import ArenaScorer
 from ralph.adapters.seal import Seal
+from ralph.adapters.trash import Trash
 from ralph.config import Config, DeviceTable, load
 from ralph.core.actions import End
 from ralph.core.asking import Cap, Mix
@@ -101,7 +102,8 @@ def _locked_loop(layout: Layout, wishes: Wishes, notifier: Notifier) -> End:
     config = load(layout.arena_toml, device=device)
     require_keys(config, os.environ)
     redact = redactor_of(os.environ, config)
-    repo = GitRepo(layout.arena, layout.trees, config.arena.editable, redact=redact)
+    trash = Trash(layout.trash, lambda words: papers.log(words))
+    repo = GitRepo(layout.arena, layout.trees, config.arena.editable, redact=redact, remove=trash.throw)
     state = campaign.entered(layout, new=wishes.new)
     disk = FolderDisk((layout.state, layout.root, repo.top), layout.ballast, round(config.limits.spare_disk_gb * GB))
     if not state.campaign and (shortage := disk.shortage()):
@@ -137,7 +139,8 @@ def _locked_loop(layout: Layout, wishes: Wishes, notifier: Notifier) -> End:
     )
     with (
         SystemControl(layout) as control,
-        FilePapers(layout, config.arena.program, config.arena.metric, recall, redact) as papers,
+        FilePapers(layout, config.arena.program, config.arena.metric, recall, redact, trash.throw) as papers,
+        trash,
     ):
         ledger = FileLedger(layout.ledger, clock.utc, redact=redact, on_full=disk.relieve)
         if ledger.torn:

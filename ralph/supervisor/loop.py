@@ -41,7 +41,8 @@ class Supervisor:
         self._world, self._rules = world, rules
         self._experiments = Experiments(world, self.state, rules.mix, brief_options, self._record)
         self._waiting: Wait | None = None
-        self._stale_report, self._reported_at, self._drawn_at = True, 0.0, -math.inf
+        self._stale_report, self._reported_at = True, 0.0
+        self._new_verdict, self._drawn_at = False, -math.inf
 
     def run(self, opening: CampaignOpened) -> End:
         """Work until a limit, a wish or a problem ends it. Nothing that it started is left when it returns."""
@@ -114,8 +115,9 @@ class Supervisor:
                         self._experiments.perform(action)
             self._experiments.collect()
             self._note_who_has_the_device()
-            if self.state.seq == before:
+            if self.state.seq == before:  # whoever works needs nothing of us now: the time for what nobody waits for
                 self._report()
+                self._show_verdict()
                 self._world.watcher.tick(self._news())
                 self._world.control.wait(list(self._experiments.jobs.values()), max(0.0, wait_s))
 
@@ -157,8 +159,11 @@ class Supervisor:
         self.state.apply(entry)
         self._stale_report = True
         self._world.watcher.event(entry)
-        if isinstance(event, Judged):
-            self._report()
+        self._new_verdict |= isinstance(event, Judged)
+
+    def _show_verdict(self) -> None:
+        if self._new_verdict:
+            self._new_verdict = False
             self._draw(self._world.picture_every_s)
             self._world.reach("reported")
 
