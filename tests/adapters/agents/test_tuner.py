@@ -332,7 +332,12 @@ def test_what_others_have_under_way_is_not_proposed_again_nor_the_next_best_thin
 
 
 def test_what_others_have_under_way_may_be_anything() -> None:
-    odd = ({"train.py:GONE": 3}, {"train.py:MATRIX_LR": "text"}, {}, {"train.py:CPU_DEPTH": 10**9})
+    odd: tuple[dict[str, JsonValue], ...] = (
+        {"train.py:GONE": 3},
+        {"train.py:MATRIX_LR": "text"},
+        {},
+        {"train.py:CPU_DEPTH": 10**9},
+    )
     proposal, edited = propose(facts(in_flight=odd), {"train.py": SOURCE}, [baseline()], 7)
     assert changed(edited)
     assert proposal.hypothesis
