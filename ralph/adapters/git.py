@@ -16,6 +16,7 @@ from git.exc import GitCommandError
 from git.exc import GitError as PyGitError
 
 from ralph.adapters.files import remove_tree
+from ralph.adapters.housekeeping import Housekeeping
 from ralph.adapters.redaction import refuse_secret
 from ralph.adapters.worktrees import admin_folder
 from ralph.core.constants import changed_constants, constants_of
@@ -69,7 +70,7 @@ class GitRepo:
                 f"{arena} is not in a git repository. Run `git init`, add your files and commit them"
             ) from None
         self._common = Path(self._git("rev-parse", "--path-format=absolute", "--git-common-dir"))
-        self._trees, self._redact = trees, redact
+        self._trees, self._redact, self._house = trees, redact, Housekeeping(self._common, self._git)
         self._prefix = arena.resolve().relative_to(self._top).as_posix()
         self._pathspecs = [f":(top,glob){self.inside(glob)}" for glob in editable]
         self._editable = ", ".join(editable)
@@ -131,6 +132,7 @@ class GitRepo:
     def open_campaign(self, campaign: str, base: str) -> None:
         """Make the branch if it is not there, and clear locks that a killed git of ours left on our own refs."""
         self._clear_stale_locks(campaign)
+        self._house.begin(self._common / f"refs/ralph/{campaign}/experiments")
         if self._rev(branch_ref(campaign)) is None:
             self._git("update-ref", "-m", f"ralph: open {campaign}", branch_ref(campaign), base, "0" * 40)
 
@@ -259,6 +261,7 @@ class GitRepo:
             return pinned
         sha = self._git("commit-tree", change.tree, "-p", base, "-m", self._redact(message))
         self._git("update-ref", "-m", "ralph: pin", ref, sha)
+        self._house.pinned()
         return sha
 
     def pin(self, ref: str, commit: str) -> None:

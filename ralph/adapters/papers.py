@@ -98,10 +98,14 @@ class FilePapers:
         """Whether both tables are there; where one is not, `rebuild` makes them from the ledger."""
         return self._layout.history.exists() and self._layout.results.exists()
 
-    def rebuild(self, rows: Iterable[Mapping[str, object]], lines: Iterable[str]) -> None:
-        """Write both tables anew, for a folder that lost them: all verdicts, oldest first."""
-        write_atomic(self._layout.history, "".join(_json(self._redact.within(row)) + "\n" for row in rows))
-        write_atomic(self._layout.results, self._redact("".join(line + "\n" for line in (self._header, *lines))))
+    def rebuild(self, verdicts: Iterable[tuple[Mapping[str, object], str]]) -> None:
+        """Write both tables anew, for a folder that lost them: row and line of all verdicts, oldest first."""
+        rows, lines = list[str](), [self._header]
+        for row, line in verdicts:
+            rows.append(_json(self._redact.within(row)))
+            lines.append(self._redact(line))
+        write_atomic(self._layout.history, "".join(f"{each}\n" for each in rows))
+        write_atomic(self._layout.results, "".join(f"{each}\n" for each in lines))
 
     def remember(self, document: Document) -> None:
         """Make an experiment known to those who ask; an index that cannot be written stops no loop."""

@@ -13,6 +13,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 
+from ralph.core.findings import recent
 from ralph.core.fold import State
 from ralph.core.learnings import TEXT_LIMIT, LearntLine, format_learning, read_line
 from ralph.core.text import one_line
@@ -101,7 +102,8 @@ def _keys(one: LearntLine) -> tuple[_Key, ...]:
 
 
 def _of_ledger(state: State) -> Iterator[Mark]:
-    for e in state.experiments.values():
+    """What recent experiments said. Older marks that the page lost are those that somebody took away."""
+    for e in recent(state):
         for each in e.proposal.supersedes if e.proposal is not None else ():
             if (name := _named(state.campaign, each.learning)) is not None:
                 yield Mark(campaign=state.campaign, id=e.id, name=name)
@@ -120,14 +122,18 @@ def _named(campaign: str, said: str) -> Name | None:
 
 
 def _resolved(state: State, id: int, said: str) -> Name | None:  # noqa: A002
-    """The same with all that the ledger adds to it; None where it names nothing that was ever learnt."""
+    """The same with all that the ledger adds to it; None where it names nothing that was ever learnt.
+
+    A text without an id is looked for in recent experiments; an older one stands for itself.
+    """
     name = _named(state.campaign, said)
     if name is None or name.campaign not in ("", state.campaign):
         return name
+    named = [e for e in (state.experiments.get(name.id),) if e is not None] if name.id is not None else recent(state)
     own = [
-        (n, _quote(learning.text))
-        for n, e in state.experiments.items()
-        if n < id and e.proposal is not None and (name.id is None or name.id == n)
+        (e.id, _quote(learning.text))
+        for e in named
+        if e.id < id and e.proposal is not None
         for learning in e.proposal.learnings
     ]
     found = [(n, quoted) for n, quoted in own if not name.quoted or name.quoted == quoted]
