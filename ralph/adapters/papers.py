@@ -13,7 +13,7 @@ from ralph.adapters.files import append_line, append_text, last_lines, remove_tr
 from ralph.adapters.learnings_page import LearningsPage
 from ralph.adapters.recall import RecallError, RecallIndex
 from ralph.adapters.shared_page import read_steady
-from ralph.core.learnings import format_learnings
+from ralph.core.learnings import Page, format_learnings
 from ralph.core.secrets import SHAPES_ONLY, Redactor
 from ralph.core.views import results_columns
 from ralph.errors import ConfigError
@@ -43,6 +43,7 @@ class FilePapers:
         self._recall = recall
         self._program = layout.arena / program
         self._learnings = LearningsPage(layout.learnings, layout.learned)
+        self._page, self._clean = Page(), {}  # type: Page, dict[str, str]
         self._drawing = Drawing(layout.picture_data, layout.picture, layout.picture_domain)
 
     def __enter__(self) -> Self:
@@ -64,8 +65,14 @@ class FilePapers:
                 f"`program` under [arena] in {self._layout.arena_toml}"
             )
         page = self._learnings.read()
-        learnings = tuple(each.line for each in page.learnings)
-        return self._redact.within(Guidance(program=program, lines=page.human, learnings=learnings))
+        if page is not self._page:
+            known, lines = self._clean, (each.line for each in page.learnings)
+            self._page, self._clean = page, {line: known.get(line) or self._redact(line) for line in lines}
+        return Guidance(
+            program=self._redact(program),
+            lines=tuple(map(self._redact, page.human)),
+            learnings=tuple(self._clean[each.line] for each in page.learnings),
+        )
 
     def learn(self, campaign: str, id: int, learnings: Sequence[Learning], marks: Sequence[str] = ()) -> None:  # noqa: A002
         """Append these, and our lines `marks`, to learnings.md unless they are there; no other byte changes."""

@@ -9,7 +9,7 @@ other, since what is wrong in one arena may well hold in the next. What an agent
 
 import re
 from collections import defaultdict
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -19,6 +19,10 @@ from ralph.core.learnings import TEXT_LIMIT, LearntLine, format_learning, read_l
 from ralph.core.text import one_line
 from ralph.model import Learning, Superseded
 
+LATEST = 600  # learnings of a page that briefs are made from, …
+PROVEN = 200  # … older ones that have the most evidence, …
+MARKS = 200  # … older marks, …
+SLACK = 400  # … and so many more before any are left out
 QUOTED = 100  # characters of the learning that a mark quotes; longer ones are cut
 
 _Key = tuple[str, int | str | None]
@@ -94,6 +98,28 @@ def in_force(lines: Iterable[str], state: State) -> list[LearntLine]:
         if mark.because if mark else not any(each.silences(one, state.campaign) for each in naming):
             latest[one.campaign, one.learning.text] = one
     return list(latest.values())
+
+
+def worth_memory(lines: Sequence[LearntLine]) -> tuple[LearntLine, ...]:
+    """Of a long page the latest learnings, and of the older ones those with the most evidence that no mark names.
+
+    The latest of the older marks stay as well, for what they take back. In the order of the page.
+    """
+    if len(lines) <= LATEST + PROVEN + MARKS + SLACK:
+        return tuple(lines)
+    older = [(one, read_mark(one)) for one in lines[:-LATEST]]
+    told: dict[_Key, list[Mark]] = defaultdict(list)
+    for mark in (mark for one in lines if (mark := read_mark(one)) is not None):
+        told[mark.name.key].append(mark)
+    undisputed = [one for one, mark in reversed(older) if mark is None and not _disputed(one, told)]
+    proven = sorted(undisputed, key=lambda one: -len(one.learning.evidence))[:PROVEN]
+    kept = {id(one) for one in (*proven, *[one for one, mark in older if mark is not None][-MARKS:])}
+    return (*(one for one, _ in older if id(one) in kept), *lines[-LATEST:])
+
+
+def _disputed(one: LearntLine, told: Mapping[_Key, Sequence[Mark]]) -> bool:
+    naming = (mark for key in _keys(one) for mark in told.get(key, ()))
+    return any(mark.silences(one, mark.campaign) for mark in naming)
 
 
 def _keys(one: LearntLine) -> tuple[_Key, ...]:
