@@ -4,6 +4,7 @@ import math
 from dataclasses import dataclass
 
 from ralph.core.fold import State
+from ralph.core.shelf import stated_error
 from ralph.core.statistics import mean as exact_mean
 from ralph.model import Experiment
 
@@ -21,15 +22,20 @@ def estimate(state: State, e: Experiment) -> Estimate:
     """Mean score of an experiment that has one. Its error comes from the campaign's sigma, pooled over all repeats;
     while nothing was repeated, from the errors the scorer states, if it states them for every run.
     """
-    scores = e.scores
-    mean = exact_mean(scores)
+    return _estimate(state, exact_mean(e.scores), len(e.scores), stated_error(e))
+
+
+def estimate_of_row(state: State, id: int) -> Estimate:  # noqa: A002 - the word of the ledger
+    """The same of any experiment with a score and a verdict, from its row, in memory at any age."""
+    rows = state.experiments.rows
+    return _estimate(state, rows.scores[id], rows.runs[id], rows.errors[id])
+
+
+def _estimate(state: State, mean: float, runs: int, stated: float) -> Estimate:
     sigma = state.noise.sigma
     if sigma is not None:
-        return Estimate(mean=mean, se=sigma / math.sqrt(len(scores)), runs=len(scores))
-    stated = [r.score_se for r in e.runs if r.score is not None and not r.failed]
-    known = [se for se in stated if se is not None]
-    se = math.sqrt(sum(x * x for x in known)) / len(known) if known and len(known) == len(stated) else None
-    return Estimate(mean=mean, se=se, runs=len(scores))
+        return Estimate(mean=mean, se=sigma / math.sqrt(runs), runs=runs)
+    return Estimate(mean=mean, se=None if math.isnan(stated) else stated, runs=runs)
 
 
 def gain_of(state: State) -> Estimate:

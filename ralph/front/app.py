@@ -36,6 +36,7 @@ from ralph.adapters.runner import LocalRunner
 from ralph.adapters.sandbox import SandboxLevel, reached
 from ralph.adapters.scoring import ArenaScorer
 from ralph.adapters.seal import Seal
+from ralph.adapters.snapshot import Snapshots
 from ralph.adapters.trash import Trash
 from ralph.config import Config, DeviceTable, load
 from ralph.core.actions import End
@@ -46,14 +47,12 @@ from ralph.core.disturbance import Bounds
 from ralph.core.lanes import Lanes
 from ralph.core.mix import Policy
 from ralph.core.step import Limits, Rules
-from ralph.core.views import history_row, results_line
 from ralph.errors import ConfigError, DiskError
 from ralph.front import campaign
 from ralph.front.parking import machine_refused, parked_page
 from ralph.front.recalling import JudgedExperiments
 from ralph.front.watcher import ServiceWatcher, TerminalWatcher
 from ralph.layout import Layout
-from ralph.model import Phase
 from ralph.ports import Device, Runner, Scorer, World
 from ralph.supervisor.loop import Supervisor
 
@@ -106,7 +105,8 @@ def _locked_loop(layout: Layout, wishes: Wishes, notifier: Notifier) -> End:
     redact = redactor_of(os.environ, config)
     trash = Trash(layout.trash, lambda words: papers.log(words))
     repo = GitRepo(layout.arena, layout.trees, config.arena.editable, redact=redact, remove=trash.throw)
-    state = campaign.entered(layout, new=wishes.new)
+    found = campaign.entered(layout, new=wishes.new)
+    state = found.state
     disk = FolderDisk((layout.state, layout.root, repo.top), layout.ballast, round(config.limits.spare_disk_gb * GB))
     if not state.campaign and (shortage := disk.shortage()):
         raise DiskError(shortage)
@@ -163,12 +163,12 @@ def _locked_loop(layout: Layout, wishes: Wishes, notifier: Notifier) -> End:
         FilePapers(layout, config.arena.program, config.arena.metric, recall, redact, trash.throw) as papers,
         trash,
     ):
-        ledger = FileLedger(layout.ledger, clock.utc, redact=redact, on_full=disk.relieve)
+        ledger = FileLedger(layout.ledger, clock.utc, redact=redact, on_full=disk.relieve, after=found.mark)
         if ledger.torn:
             papers.log(f"cut {len(ledger.torn)} bytes of a line that was being written when its writer died")
         if not papers.has_tables():
-            over = [e.id for e in state.experiments.values() if e.phase is Phase.DONE]
-            papers.rebuild([history_row(state, id_) for id_ in over], [results_line(state, id_) for id_ in over])
+            papers.rebuild(campaign.tables(layout))
+        snapshots = Snapshots(layout.snapshot, ledger, found.mark.offset if found.used else 0)
         world = World(
             clock=clock,
             ledger=ledger,
@@ -182,6 +182,7 @@ def _locked_loop(layout: Layout, wishes: Wishes, notifier: Notifier) -> End:
             control=control,
             watcher=ServiceWatcher(TerminalWatcher(lambda: supervisor.state), notifier, lambda: supervisor.state),
             disk=disk,
+            keep=lambda: snapshots.keep(supervisor.state),
             reach=crash_points(os.environ.get(CRASH_VARIABLE, "")),
             picture_every_s=math.inf if NO_PICTURE_VARIABLE in os.environ else PICTURE_EVERY_S,
             pid=os.getpid(),
@@ -189,7 +190,8 @@ def _locked_loop(layout: Layout, wishes: Wishes, notifier: Notifier) -> End:
             version=ralph.__version__,
             sandbox=str(domains.level),
         )
-        supervisor = Supervisor(world, rules_of(config, wishes, clock.utc(), lanes), options_of(config, device))
+        rules = rules_of(config, wishes, clock.utc(), lanes)
+        supervisor = Supervisor(world, rules, options_of(config, device), state)
         papers.catch_up()
         ending = supervisor.run(opening)
         stop = supervisor.state.stop_requested
