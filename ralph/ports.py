@@ -98,13 +98,14 @@ class AgentOrder:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunOrder:
-    """One run of `commit`, checked out at `tree`."""
+    """One run of `commit`, checked out at `tree`, on the device of this lane."""
 
     id: int
     run: int
     seed: int
     commit: str
     tree: str
+    lane: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -118,6 +119,7 @@ class ScoreOrder:
     seed: int
     commit: str
     audit: int = 0
+    lane: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -195,7 +197,15 @@ class Runner(Protocol):
         ...
 
     def start(self, order: RunOrder) -> Job[RunEnded]:
-        """Start the run."""
+        """Start the run; what was prepared for it goes on."""
+        ...
+
+    def prepare(self, order: RunOrder) -> None:
+        """Start the process of a run whose device is still taken, as far as it gets without one. Its lane is open."""
+        ...
+
+    def drop(self, order: RunOrder) -> None:
+        """End what was prepared; nothing of it is left."""
         ...
 
 
@@ -240,6 +250,10 @@ class Repo(Protocol):
 
     def pin(self, ref: str, commit: str) -> None:
         """Point `ref` at `commit`."""
+        ...
+
+    def rebase(self, commit: str, onto: str) -> Change:
+        """What `commit` changes against its parent, made on `onto`. Raises RefusedError if it does not apply there."""
         ...
 
     def commit(self, change: Change, base: str, message: str, ref: str) -> str:

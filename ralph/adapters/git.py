@@ -9,6 +9,7 @@ import shutil
 import tempfile
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import BinaryIO
 
 from git import Git as PyGit
@@ -16,6 +17,7 @@ from git import Repo as PyRepo
 from git.exc import GitCommandError
 from git.exc import GitError as PyGitError
 
+from ralph.adapters.carrying import carried_over
 from ralph.adapters.files import remove_tree
 from ralph.adapters.git_output import SUBMODULE, Changed, read_changes, read_objects
 from ralph.adapters.redaction import refuse_secret
@@ -222,7 +224,17 @@ class GitRepo:
             self._stage(path, base)
         except GitError as error:
             raise RefusedError(f"the worktree cannot be read: {error}") from None
-        tree = self._git("write-tree", tree=path)
+        return self._change(base, self._git("write-tree", tree=path))
+
+    def rebase(self, commit: str, onto: str) -> Change:
+        """The change of a candidate on another incumbent, held against the rules once more."""
+        old = self._git("rev-parse", "--verify", f"{commit}^")
+        self._trees.mkdir(parents=True, exist_ok=True)
+        index = self._trees / f"carry-{commit}.index"
+        return self._change(onto, carried_over(self._raw, old, commit, onto, index))
+
+    def _change(self, base: str, tree: str) -> Change:
+        """What `tree` changes against `base`. Raises RefusedError naming the rule that it breaks."""
         changes = read_changes(self._git("diff-tree", "-r", "-z", "--no-renames", "--raw", "--numstat", base, tree))
         contents = self._candidate(base, tree, changes)
         before, after = self.files(base), _texts(contents)
@@ -442,14 +454,20 @@ class GitRepo:
     def _git(self, *args: str, tree: Path | None = None) -> str:
         return self._raw(*args, tree=tree).decode("utf-8", "surrogateescape").rstrip("\n")
 
-    def _raw(self, *args: str, tree: Path | None = None, stdin: BinaryIO | None = None) -> bytes:
+    def _raw(
+        self,
+        *args: str,
+        tree: Path | None = None,
+        stdin: BinaryIO | None = None,
+        env: Mapping[str, str] = MappingProxyType({}),
+    ) -> bytes:
         """Run git in the user's repository; with `tree`, on that worktree through an index of our own."""
         ours = {} if tree is None else {"GIT_DIR": str(self._common), "GIT_WORK_TREE": str(tree)}
         index = {} if tree is None else {"GIT_INDEX_FILE": str(self._index(tree))}
         try:
             # by -C: GitPython would take a `$HOME` in a folder's name for the variable, and end up elsewhere
             out: object = PyGit("/").execute(
-                ["git", "-C", str(tree or self._top), *OPTIONS, *args], env={**IDENTITY, **ours, **index},
+                ["git", "-C", str(tree or self._top), *OPTIONS, *args], env={**IDENTITY, **ours, **index, **env},
                 stdout_as_string=False, strip_newline_in_stdout=False, istream=stdin,
             )  # fmt: skip
         except GitCommandError as error:

@@ -41,6 +41,23 @@ class Commit:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Rebase:
+    """Carry the candidate's change over to this incumbent, or say that it does not apply there."""
+
+    id: int
+    onto: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Prepare:
+    """See to it that the process of the run that comes next is there, as far as it gets without a device."""
+
+    id: int
+    run: int
+    seed: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Measure:
     """See to it that this run is carried out, and record its end."""
 
@@ -63,6 +80,7 @@ class Audit:
     id: int
     run: int
     attempt: int
+    lane: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -88,4 +106,4 @@ class End:
     reason: str
 
 
-Action = Record | Brief | Propose | Commit | Measure | Score | Audit | Settle | Wait | End
+Action = Record | Brief | Propose | Commit | Rebase | Prepare | Measure | Score | Audit | Settle | Wait | End

@@ -49,7 +49,15 @@ class Supervisor:
         world = self._world
         if self.state.arena is None:
             self._record(opening)
-        self._record(SupervisorStarted(pid=world.pid, host=world.host, version=world.version, sandbox=world.sandbox))
+        self._record(
+            SupervisorStarted(
+                pid=world.pid,
+                host=world.host,
+                version=world.version,
+                sandbox=world.sandbox,
+                lanes=self._rules.lanes.count,
+            )
+        )
         try:
             world.repo.open_campaign(self.state.campaign, self.state.base)
             ending = self._work()
@@ -121,12 +129,16 @@ class Supervisor:
         return [a for a in actions if not begins(a)] or [End(status=ExitStatus.PARKED, reason=shortage)]
 
     def _news(self) -> News | None:
-        """What the run in flight says of itself."""
-        return next((news for job in self._experiments.jobs.values() if (news := job.news()) is not None), None)
+        """What the first run in flight says of itself."""
+        return next(iter(self._all_news().values()), None)
+
+    def _all_news(self) -> dict[int, News]:
+        """What runs and scorings say of themselves, by the experiment that they are of."""
+        jobs = self._experiments.jobs.items()
+        return {key[1]: news for key, job in jobs if (news := job.news()) is not None}
 
     def _note_who_has_the_device(self) -> None:
-        news = self._news()
-        reason = news.waits_for if news else ""
+        reason = next((news.waits_for for news in self._all_news().values() if news.waits_for), "")
         if reason != self.state.lane_waits:
             self._record(LaneWaits(reason=reason))
 
@@ -184,6 +196,7 @@ class Supervisor:
 
     def _stop_jobs(self, reason: str) -> None:
         """Ask every job to end and wait until its tree is gone; results that come now are not results."""
+        self._experiments.forget_all()
         jobs = list(self._experiments.jobs.values())
         for job in jobs:
             job.stop(reason)
