@@ -42,11 +42,18 @@ class RunTable(_Table):
     command: str = "python train.py"
     budget_s: float = Field(default=300.0, gt=0)
     gate: bool = False
+    early: bool = False
     setup_s: float = Field(default=300.0, gt=0)
     export_s: float = Field(default=60.0, ge=0)
     grace_s: float = Field(default=10.0, ge=0)
     device: str = Field(default="auto", pattern=r"^(auto|cpu|none|cuda(:\d+)?)$")
     env: dict[str, str] = Field(default_factory=dict)
+
+    @model_validator(mode="after")
+    def _asks_for_its_device(self) -> Self:
+        if self.early and not self.gate:
+            raise ValueError("early = true needs gate = true: a run asks for its device over the starting gun")
+        return self
 
 
 class DataTable(_Table):

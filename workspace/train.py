@@ -297,6 +297,7 @@ def train_step(
 def main() -> None:
     """Build, warm up, train until the time is over, export."""
     arena = prepare.arena()
+    prepare.device(arena)
     p, on_cuda = profile(arena.device), arena.device != "cpu"
     torch.manual_seed(arena.seed)
     torch.set_float32_matmul_precision("high")

@@ -65,12 +65,16 @@ class Domains:
 
     def fresh(self, folder: Path) -> Path:
         """An empty domain folder; whatever an earlier supervisor left alive or on disk there is gone first."""
+        self.clear(folder)
+        folder.mkdir(parents=True)
+        return folder
+
+    def clear(self, folder: Path) -> None:
+        """Remove a domain's folder; whatever is alive of it is ended first."""
         if folder.exists():
             reap_leftovers(folder, REAP_S)
             remove_tree(folder)
         remove_tree(short_tmp(folder))
-        folder.mkdir(parents=True)
-        return folder
 
     def start(self, order: Start) -> Child:
         """Start it. The folder must be fresh."""

@@ -291,7 +291,7 @@ class Experiments:
         """Start the process of a run that has no lane yet. Nothing of it is in the ledger: it can be lost."""
         e = self._state.experiments[action.id]
         order = RunOrder(id=e.id, run=action.run, seed=action.seed, commit=e.commit, tree=_run_tree(e.id, action.run))
-        if self._prepared.get(e.id) == order:
+        if self._world.runner.prepared(order):
             return
         self._forget(e.id)
         self._world.repo.checkout(order.tree, e.commit)
@@ -302,11 +302,7 @@ class Experiments:
         """End what was started early for a run that will not be made like that."""
         if (order := self._prepared.pop(id, None)) is not None:
             self._world.runner.drop(order)
-
-    def forget_all(self) -> None:
-        """End everything that was started early."""
-        for id_ in list(self._prepared):
-            self._forget(id_)
+            self._world.repo.discard(order.tree)
 
     def _measure(self, action: Measure) -> None:
         key = ("run", action.id, action.run)
@@ -317,9 +313,7 @@ class Experiments:
         order = RunOrder(
             id=e.id, run=run.number, seed=run.seed, commit=e.commit, tree=_run_tree(e.id, run.number), lane=run.lane
         )
-        if self._prepared.get(e.id) == replace(order, lane=0):
-            del self._prepared[e.id]
-        else:
+        if not world.runner.prepared(order):
             self._forget(e.id)
             if (remains := world.runner.remains(order)) is not None:
                 self._finish(remains)
@@ -327,6 +321,7 @@ class Experiments:
             world.repo.checkout(order.tree, e.commit)
         self._slept_before[key] = world.clock.slept()
         self.jobs[key] = world.runner.start(order)
+        self._prepared.pop(e.id, None)
         world.reach("run_started")
 
     def _score(self, action: Score) -> None:

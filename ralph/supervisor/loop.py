@@ -196,10 +196,10 @@ class Supervisor:
 
     def _stop_jobs(self, reason: str) -> None:
         """Ask every job to end and wait until its tree is gone; results that come now are not results."""
-        self._experiments.forget_all()
         jobs = list(self._experiments.jobs.values())
         for job in jobs:
             job.stop(reason)
+        self._world.runner.drop()
         deadline = self._world.clock.monotonic() + STOP_WITHIN_S
         while jobs and self._world.clock.monotonic() < deadline:
             self._world.control.wait(jobs, 1.0)
