@@ -50,11 +50,12 @@ class Rebase:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Prepare:
-    """See to it that the process of the run that comes next is there, as far as it gets without a device."""
+    """See to it that the process of a coming run is there, as far as it gets without a device: probably this lane's."""
 
     id: int
     run: int
     seed: int
+    lane: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -38,6 +38,12 @@ def free_lanes(state: State, lanes: Lanes) -> list[int]:
     return [lane for lane in range(lanes.count) if lane not in taken]
 
 
+def next_free(state: State) -> list[int]:
+    """The lanes with a run, in the order in which they are likely to be free: since runs have one budget, of age."""
+    runs = [state.run_of(hand) for hand in state.at_work.values()]
+    return [run.lane for run in sorted(runs, key=lambda run: run.started)]
+
+
 def seed_of(id: int, run: int) -> int:  # noqa: A002 - the word of the ledger
     """Seeds are unique within a campaign, and say where they are from."""
     return 1000 * id + run

@@ -37,7 +37,7 @@ from ralph.core.actions import (
 from ralph.core.asking import Chosen, Mix, ask
 from ralph.core.decision import Discard, Evidence, Keep, KeepRule, RunAgain, Side, baseline_runs, decide
 from ralph.core.fold import State
-from ralph.core.lanes import Lanes, free_lanes, incumbent_lacks, repeat_in_the_gap, seed_of
+from ralph.core.lanes import Lanes, free_lanes, incumbent_lacks, next_free, repeat_in_the_gap, seed_of
 from ralph.core.patience import Patience
 from ralph.errors import ExitStatus
 from ralph.events import AuditStarted, Judged, Refused, RunStarted
@@ -190,9 +190,10 @@ def _ahead(state: State, actions: Sequence[Action], now: datetime, rules: Rules)
         return [Record(event=repeat)] if repeat else []
     if not rules.lanes.early or free:
         return []
-    waiting = [e for e in state.open() if _is_ready(state, e)]
+    waiting = (e for e in state.open() if _is_ready(state, e))
     return [
-        Prepare(id=e.id, run=len(e.runs) + 1, seed=seed_of(e.id, len(e.runs) + 1)) for e in waiting[: rules.lanes.count]
+        Prepare(id=e.id, run=len(e.runs) + 1, seed=seed_of(e.id, len(e.runs) + 1), lane=lane)
+        for e, lane in zip(waiting, next_free(state), strict=False)
     ]
 
 

@@ -5,7 +5,7 @@ import math
 import os
 import signal
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -23,6 +23,7 @@ from ralph.adapters.disk import GB, FolderDisk
 from ralph.adapters.domains import Domains
 from ralph.adapters.gateway.upstream import require_keys
 from ralph.adapters.git import GitRepo
+from ralph.adapters.lanes import LaneRunner, LaneScorer, lane_devices, shown_alone
 from ralph.adapters.ledger import FileLedger
 from ralph.adapters.lock import FolderLock
 from ralph.adapters.machine import cuda_uuids, resolve_device
@@ -43,6 +44,7 @@ from ralph.core.asking import Cap, Mix
 from ralph.core.brief import Options
 from ralph.core.decision import KeepRule
 from ralph.core.disturbance import Bounds
+from ralph.core.lanes import Lanes
 from ralph.core.mix import Policy
 from ralph.core.step import Limits, Rules
 from ralph.core.views import history_row, results_line
@@ -111,6 +113,7 @@ def _locked_loop(layout: Layout, wishes: Wishes, notifier: Notifier) -> End:
         raise DiskError(shortage)
     disk.lay_ballast()
     domains = domains_of(layout, config, repo)
+    lanes = lanes_of(config, device)
     data = prepare(layout, config, device, domains)
     arena = campaign.measure_arena(config=config, repo=repo, device=device, data=data, base=state.base or repo.head())
     if state.campaign:
@@ -131,10 +134,28 @@ def _locked_loop(layout: Layout, wishes: Wishes, notifier: Notifier) -> End:
         source=JudgedExperiments(lambda: supervisor.state, repo),
         embed_command=config.recall.embed_command,
     )
-    runner, scorer = on_device(
-        device,
-        LocalRunner(layout=layout, repo=repo, run=config.run, device=device, data=data, domains=domains, redact=redact),
-        ArenaScorer(layout=layout, config=config, device=device, data=data, seal=seal, domains=domains, redact=redact),
+    runner, scorer = on_lanes(
+        lanes,
+        lambda lane: LocalRunner(
+            layout=layout,
+            repo=repo,
+            run=config.run,
+            device=lane.name,
+            data=data,
+            domains=domains,
+            redact=redact,
+            shown=lane.shown,
+        ),
+        lambda lane: ArenaScorer(
+            layout=layout,
+            config=config,
+            device=lane.name,
+            data=data,
+            seal=seal,
+            domains=domains,
+            redact=redact,
+            shown=lane.shown,
+        ),
         config.device,
         layout.root,
     )
@@ -169,7 +190,7 @@ def _locked_loop(layout: Layout, wishes: Wishes, notifier: Notifier) -> End:
             version=ralph.__version__,
             sandbox=str(domains.level),
         )
-        supervisor = Supervisor(world, rules_of(config, wishes, clock.utc()), options_of(config, device))
+        supervisor = Supervisor(world, rules_of(config, wishes, clock.utc(), lanes), options_of(config, device))
         papers.catch_up()
         ending = supervisor.run(opening)
         stop = supervisor.state.stop_requested
@@ -177,6 +198,40 @@ def _locked_loop(layout: Layout, wishes: Wishes, notifier: Notifier) -> End:
             with contextlib.suppress(OSError):  # it says so in the log, for which a full disk has no room
                 papers.finish_picture(LAST_PICTURE_S)
         return ending
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Lane:
+    """One device, as we call it and as its runs do, and the environment that shows them no other."""
+
+    device: str
+    name: str
+    shown: Mapping[str, str]
+
+
+def lanes_of(config: Config, device: str) -> tuple[Lane, ...]:
+    """The lanes of this machine. Where there are several GPUs, a run is shown its own."""
+    devices = lane_devices(config, device)
+    if len(devices) == 1 or device == "none":
+        return tuple(Lane(device=each, name=each, shown={}) for each in devices)
+    shown = [shown_alone(cuda_uuids()[int(each.partition(":")[2])]) for each in devices]
+    return tuple(
+        Lane(device=each, name="cuda:0" if env else each, shown=env) for each, env in zip(devices, shown, strict=True)
+    )
+
+
+def on_lanes(
+    lanes: Sequence[Lane],
+    run_on: Callable[[Lane], LocalRunner],
+    score_on: Callable[[Lane], Scorer],
+    table: DeviceTable,
+    owner: Path,
+) -> tuple[Runner, Scorer]:
+    """Runner and scorer of all lanes, each of which has its device for itself."""
+    pairs = [on_device(lane.device, run_on(lane), score_on(lane), table, owner) for lane in lanes]
+    if len(pairs) == 1:
+        return pairs[0]
+    return LaneRunner([runner for runner, _ in pairs]), LaneScorer([scorer for _, scorer in pairs])
 
 
 def on_device(device: str, runs: LocalRunner, scorer: Scorer, table: DeviceTable, owner: Path) -> tuple[Runner, Scorer]:
@@ -204,9 +259,11 @@ def device_of(device: str, table: DeviceTable, owner: Path) -> Device:
     )
 
 
-def rules_of(config: Config, wishes: Wishes, now: datetime) -> Rules:
+def rules_of(config: Config, wishes: Wishes, now: datetime, lanes: Sequence[Lane]) -> Rules:
     """The configuration as the core wants it; the command line wins over the file."""
-    budget = config.budget
+    budget, on_gpu = config.budget, lanes[0].device.startswith("cuda")
+    lookahead = config.agent.lookahead
+    ahead = (len(lanes) if on_gpu else 0) if lookahead is None else lookahead
 
     def wish(given: float | None, configured: float) -> float:
         return configured if given is None else given
@@ -222,6 +279,12 @@ def rules_of(config: Config, wishes: Wishes, now: datetime) -> Rules:
         repairs=config.agent.repairs,
         mix=mix_of(config),
         gated=config.run.gate,
+        in_flight=len(lanes) + ahead,
+        lanes=Lanes(
+            count=len(lanes),
+            early=config.run.gate and config.run.early and on_gpu,
+            scoring=lanes[0].device != "none",
+        ),
         limits=Limits(
             experiments=wishes.max_experiments if wishes.max_experiments is not None else budget.experiments or None,
             hours=wish(wishes.hours, budget.hours),

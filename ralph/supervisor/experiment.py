@@ -290,8 +290,15 @@ class Experiments:
     def _prepare(self, action: Prepare) -> None:
         """Start the process of a run that has no lane yet. Nothing of it is in the ledger: it can be lost."""
         e = self._state.experiments[action.id]
-        order = RunOrder(id=e.id, run=action.run, seed=action.seed, commit=e.commit, tree=_run_tree(e.id, action.run))
-        if self._world.runner.prepared(order):
+        order = RunOrder(
+            id=e.id,
+            run=action.run,
+            seed=action.seed,
+            commit=e.commit,
+            tree=_run_tree(e.id, action.run),
+            lane=action.lane,
+        )
+        if self._prepared.get(e.id) == order:
             return
         self._forget(e.id)
         self._world.repo.checkout(order.tree, e.commit)

@@ -132,10 +132,10 @@ class Supervisor:
         """What the first run in flight says of itself."""
         return next(iter(self._all_news().values()), None)
 
-    def _all_news(self) -> dict[int, News]:
-        """What runs and scorings say of themselves, by the experiment that they are of."""
+    def _all_news(self) -> dict[tuple[int, int], News]:
+        """What runs and scorings say of themselves, by experiment and number."""
         jobs = self._experiments.jobs.items()
-        return {key[1]: news for key, job in jobs if (news := job.news()) is not None}
+        return {(id_, number): news for (_, id_, number), job in jobs if (news := job.news()) is not None}
 
     def _note_who_has_the_device(self) -> None:
         reason = next((news.waits_for for news in self._all_news().values() if news.waits_for), "")
@@ -183,12 +183,9 @@ class Supervisor:
 
     def _live(self) -> report.Live:
         """What progress.md says beyond the ledger."""
-        news, waiting = self._news(), self._waiting
+        waiting = self._waiting
         return report.Live(
-            stage=news.stage if news else "",
-            stage_s=news.stage_s if news else None,
-            step=news.step if news else None,
-            loss=news.loss if news else None,
+            news=self._all_news(),
             wait_until=waiting.until if waiting else None,
             wait_reason=waiting.reason if waiting else "",
             notices=tuple(notices(self.state, self._world.clock.utc(), self._rules.mix)),
