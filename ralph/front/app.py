@@ -11,6 +11,7 @@ from datetime import datetime, timedelta
 from pathlib import Path
 
 import ralph
+from ralph.adapters import shims
 from ralph.adapters.agents.launcher import AgentLauncher
 from ralph.adapters.agents.presets.outfit import login_files
 from ralph.adapters.clock import ShiftedClock, SystemClock
@@ -85,7 +86,7 @@ def run_loop(layout: Layout, wishes: Wishes) -> End:
         raise DiskError(machine_refused(error)) from None
     try:
         become_subreaper()
-        with parked_page(layout):
+        with parked_page(layout), shims.reserve.kept():
             return _locked_loop(layout, wishes, notifier)
     finally:
         lock.release()
