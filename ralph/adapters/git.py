@@ -103,6 +103,11 @@ class GitRepo:
     # --- where things are
 
     @property
+    def store(self) -> Path:
+        """The repository's own folder, `.git`."""
+        return self._common
+
+    @property
     def top(self) -> Path:
         """The repository's top folder."""
         return self._top

@@ -23,6 +23,7 @@ from ralph.adapters.disk import GB, FolderDisk
 from ralph.adapters.domains import Domains
 from ralph.adapters.gateway.upstream import require_keys
 from ralph.adapters.git import GitRepo
+from ralph.adapters.home import homes, programs_in
 from ralph.adapters.lanes import LaneRunner, LaneScorer, lane_devices, shown_alone
 from ralph.adapters.ledger import FileLedger
 from ralph.adapters.lock import FolderLock
@@ -297,10 +298,21 @@ def rules_of(config: Config, wishes: Wishes, now: datetime, lanes: Sequence[Lane
 
 
 def domains_of(layout: Layout, config: Config, repo: GitRepo) -> Domains:
-    """What all children may read, and what none of them finds: our state, and the logins in the user's home."""
-    logins = login_files(os.environ, Path.home())
+    """What all children may read, and what none of them finds: our state, and the user's home but for programs.
+
+    Raises:
+        ConfigError: sandbox.visible names what does not exist.
+    """
+    shown = tuple(layout.arena / Path(name).expanduser() for name in config.sandbox.visible)
+    for path in shown:
+        if not path.exists():
+            raise ConfigError(f"arena.toml: sandbox.visible names {path}, which does not exist; make it or take it out")
+    programs = [path for home in homes() for path in programs_in(home, os.environ.get("PATH", ""))]
     return Domains(
-        sandbox_level(config), visible=(layout.root, repo.top), hidden=(layout.state, *logins), limits=config.limits
+        sandbox_level(config),
+        visible=(layout.root, repo.top, repo.store, *programs, *shown),
+        hidden=(layout.state, *homes(), *login_files(os.environ, Path.home())),
+        limits=config.limits,
     )
 
 
