@@ -98,13 +98,14 @@ class AgentOrder:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunOrder:
-    """One run of `commit`, checked out at `tree`."""
+    """One run of `commit`, checked out at `tree`, on the device of this lane, which may be open for one prepared."""
 
     id: int
     run: int
     seed: int
     commit: str
     tree: str
+    lane: int = field(default=0, compare=False)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -118,6 +119,7 @@ class ScoreOrder:
     seed: int
     commit: str
     audit: int = 0
+    lane: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -263,6 +265,10 @@ class Repo(Protocol):
 
     def pin(self, ref: str, commit: str) -> None:
         """Point `ref` at `commit`."""
+        ...
+
+    def rebase(self, commit: str, onto: str) -> Change:
+        """What `commit` changes against its parent, made on `onto`. Raises RefusedError if it does not apply there."""
         ...
 
     def commit(self, change: Change, base: str, message: str, ref: str) -> str:

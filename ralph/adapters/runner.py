@@ -13,6 +13,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
 from functools import partial
 from pathlib import Path
+from types import MappingProxyType
 
 from ralph.adapters.data import PreparedData
 from ralph.adapters.domains import Domains, Start, finished, log_of, read_log, shell
@@ -74,7 +75,10 @@ class _Waiting:
 
 
 class LocalRunner:
-    """The port `Runner` on this machine. `data` is what *go* hands over; None in an arena without prepared data."""
+    """The port `Runner` on this machine. `data` is what *go* hands over; None in an arena without prepared data.
+
+    `shown` is the environment that shows a run of several GPUs its own, which it calls `device`.
+    """
 
     def __init__(
         self,
@@ -86,8 +90,9 @@ class LocalRunner:
         data: PreparedData | None,
         domains: Domains,
         redact: Redactor = SHAPES_ONLY,
+        shown: Mapping[str, str] = MappingProxyType({}),
     ) -> None:
-        self._layout, self._repo, self._run = layout, repo, run
+        self._layout, self._repo, self._run, self._shown = layout, repo, run, shown
         self._device, self._data, self._domains, self._redact = device, data, domains, redact
         self._early = run.gate and run.early and device.startswith("cuda")  # a CPU is shared with the run that trains
         self._waiting: dict[tuple[int, int], _Waiting] = {}
@@ -163,6 +168,7 @@ class LocalRunner:
             "RALPH_ARTIFACT": str(out / ARTIFACT),
             "RALPH_DEVICE": self._device,
         }
+        env |= self._shown
         if self._device == "cpu":
             env["CUDA_VISIBLE_DEVICES"] = ""
         if self._data is not None:

@@ -5,7 +5,7 @@ import math
 import os
 import signal
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -22,6 +22,7 @@ from ralph.adapters.disk import GB, FolderDisk
 from ralph.adapters.domains import Domains
 from ralph.adapters.gateway.upstream import require_keys
 from ralph.adapters.git import GitRepo
+from ralph.adapters.lanes import LaneRunner, LaneScorer, lane_devices, shown_alone
 from ralph.adapters.ledger import FileLedger
 from ralph.adapters.lock import FolderLock
 from ralph.adapters.machine import cuda_uuids, resolve_device
@@ -35,12 +36,14 @@ from ralph.adapters.runner import LocalRunner
 from ralph.adapters.sandbox import SandboxLevel, reached
 from ralph.adapters.scoring import ArenaScorer
 from ralph.adapters.seal import Seal
+from ralph.adapters.trash import Trash
 from ralph.config import Config, DeviceTable, load
 from ralph.core.actions import End
 from ralph.core.asking import Cap, Mix
 from ralph.core.brief import Options
 from ralph.core.decision import KeepRule
 from ralph.core.disturbance import Bounds
+from ralph.core.lanes import Lanes
 from ralph.core.mix import Policy
 from ralph.core.step import Limits, Rules
 from ralph.core.views import history_row, results_line
@@ -101,13 +104,15 @@ def _locked_loop(layout: Layout, wishes: Wishes, notifier: Notifier) -> End:
     config = load(layout.arena_toml, device=device)
     require_keys(config, os.environ)
     redact = redactor_of(os.environ, config)
-    repo = GitRepo(layout.arena, layout.trees, config.arena.editable, redact=redact)
+    trash = Trash(layout.trash, lambda words: papers.log(words))
+    repo = GitRepo(layout.arena, layout.trees, config.arena.editable, redact=redact, remove=trash.throw)
     state = campaign.entered(layout, new=wishes.new)
     disk = FolderDisk((layout.state, layout.root, repo.top), layout.ballast, round(config.limits.spare_disk_gb * GB))
     if not state.campaign and (shortage := disk.shortage()):
         raise DiskError(shortage)
     disk.lay_ballast()
     domains = domains_of(layout, config, repo)
+    lanes = lanes_of(config, device)
     data = prepare(layout, config, device, domains)
     arena = campaign.measure_arena(config=config, repo=repo, device=device, data=data, base=state.base or repo.head())
     if state.campaign:
@@ -128,16 +133,35 @@ def _locked_loop(layout: Layout, wishes: Wishes, notifier: Notifier) -> End:
         source=JudgedExperiments(lambda: supervisor.state, repo),
         embed_command=config.recall.embed_command,
     )
-    runner, scorer = on_device(
-        device,
-        LocalRunner(layout=layout, repo=repo, run=config.run, device=device, data=data, domains=domains, redact=redact),
-        ArenaScorer(layout=layout, config=config, device=device, data=data, seal=seal, domains=domains, redact=redact),
+    runner, scorer = on_lanes(
+        lanes,
+        lambda lane: LocalRunner(
+            layout=layout,
+            repo=repo,
+            run=config.run,
+            device=lane.name,
+            data=data,
+            domains=domains,
+            redact=redact,
+            shown=lane.shown,
+        ),
+        lambda lane: ArenaScorer(
+            layout=layout,
+            config=config,
+            device=lane.name,
+            data=data,
+            seal=seal,
+            domains=domains,
+            redact=redact,
+            shown=lane.shown,
+        ),
         config.device,
         layout.root,
     )
     with (
         SystemControl(layout) as control,
-        FilePapers(layout, config.arena.program, config.arena.metric, recall, redact) as papers,
+        FilePapers(layout, config.arena.program, config.arena.metric, recall, redact, trash.throw) as papers,
+        trash,
     ):
         ledger = FileLedger(layout.ledger, clock.utc, redact=redact, on_full=disk.relieve)
         if ledger.torn:
@@ -165,7 +189,7 @@ def _locked_loop(layout: Layout, wishes: Wishes, notifier: Notifier) -> End:
             version=ralph.__version__,
             sandbox=str(domains.level),
         )
-        supervisor = Supervisor(world, rules_of(config, wishes, clock.utc()), options_of(config, device))
+        supervisor = Supervisor(world, rules_of(config, wishes, clock.utc(), lanes), options_of(config, device))
         papers.catch_up()
         ending = supervisor.run(opening)
         stop = supervisor.state.stop_requested
@@ -173,6 +197,40 @@ def _locked_loop(layout: Layout, wishes: Wishes, notifier: Notifier) -> End:
             with contextlib.suppress(OSError):  # it says so in the log, for which a full disk has no room
                 papers.finish_picture(LAST_PICTURE_S)
         return ending
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Lane:
+    """One device, as we call it and as its runs do, and the environment that shows them no other."""
+
+    device: str
+    name: str
+    shown: Mapping[str, str]
+
+
+def lanes_of(config: Config, device: str) -> tuple[Lane, ...]:
+    """The lanes of this machine. Where there are several GPUs, a run is shown its own."""
+    devices = lane_devices(config, device)
+    if len(devices) == 1 or device == "none":
+        return tuple(Lane(device=each, name=each, shown={}) for each in devices)
+    shown = [shown_alone(cuda_uuids()[int(each.partition(":")[2])]) for each in devices]
+    return tuple(
+        Lane(device=each, name="cuda:0" if env else each, shown=env) for each, env in zip(devices, shown, strict=True)
+    )
+
+
+def on_lanes(
+    lanes: Sequence[Lane],
+    run_on: Callable[[Lane], LocalRunner],
+    score_on: Callable[[Lane], Scorer],
+    table: DeviceTable,
+    owner: Path,
+) -> tuple[Runner, Scorer]:
+    """Runner and scorer of all lanes, each of which has its device for itself."""
+    pairs = [on_device(lane.device, run_on(lane), score_on(lane), table, owner) for lane in lanes]
+    if len(pairs) == 1:
+        return pairs[0]
+    return LaneRunner([runner for runner, _ in pairs]), LaneScorer([scorer for _, scorer in pairs])
 
 
 def on_device(device: str, runs: LocalRunner, scorer: Scorer, table: DeviceTable, owner: Path) -> tuple[Runner, Scorer]:
@@ -200,9 +258,11 @@ def device_of(device: str, table: DeviceTable, owner: Path) -> Device:
     )
 
 
-def rules_of(config: Config, wishes: Wishes, now: datetime) -> Rules:
+def rules_of(config: Config, wishes: Wishes, now: datetime, lanes: Sequence[Lane]) -> Rules:
     """The configuration as the core wants it; the command line wins over the file."""
-    budget = config.budget
+    budget, on_gpu = config.budget, lanes[0].device.startswith("cuda")
+    lookahead = config.agent.lookahead
+    ahead = (len(lanes) if on_gpu else 0) if lookahead is None else lookahead
 
     def wish(given: float | None, configured: float) -> float:
         return configured if given is None else given
@@ -218,6 +278,12 @@ def rules_of(config: Config, wishes: Wishes, now: datetime) -> Rules:
         repairs=config.agent.repairs,
         mix=mix_of(config),
         gated=config.run.gate,
+        in_flight=len(lanes) + ahead,
+        lanes=Lanes(
+            count=len(lanes),
+            early=config.run.gate and config.run.early and on_gpu,
+            scoring=lanes[0].device != "none",
+        ),
         limits=Limits(
             experiments=wishes.max_experiments if wishes.max_experiments is not None else budget.experiments or None,
             hours=wish(wishes.hours, budget.hours),

@@ -7,7 +7,7 @@ The same plan and seeds give the same ledger.
 import heapq
 import random
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Generic, TypeVar
@@ -26,8 +26,8 @@ AUDIT_SEED = 2**40  # the noise of an audit is its own
 class Plan:
     """What one experiment's agent proposes. `effect` is added to the base's true score; `refuse` breaks a rule.
 
-    On the audit split the effect is `audit_effect`, where that differs. Without a `meaning` it is an idea that nobody
-    has had.
+    `conflicts`: its change applies to no other base. On the audit split the effect is `audit_effect`, where that
+    differs. Without a `meaning` it is an idea that nobody has had.
     """
 
     effect: float = 0.0
@@ -43,6 +43,7 @@ class Plan:
     crash: CrashKind | None = None
     outcome: Outcome = Outcome.OK
     tail: str = ""
+    conflicts: bool = False
 
 
 class LabClock:
@@ -291,15 +292,7 @@ class LabRepo:
         plan = self._lab.plan(int(name.split("-", maxsplit=1)[0]))
         if plan.refuse:
             raise RefusedError(plan.refuse)
-        added, removed = max(0, plan.lines_delta), max(0, -plan.lines_delta)
-        return Change(
-            tree=name,
-            files=("train.py",),
-            lines_added=added,
-            lines_removed=removed,
-            constants=plan.constants,
-            meaning=plan.meaning,
-        )
+        return _change(plan, name)
 
     def draft(self, name: str, base: str) -> str:
         """A diff in name only."""
@@ -309,12 +302,20 @@ class LabRepo:
         """Remember a ref."""
         self.refs[ref] = commit
 
+    def rebase(self, commit: str, onto: str) -> Change:
+        """The plan's change, wherever it is; or its conflict."""
+        del onto
+        plan = self._lab.plan(number := _number(commit))
+        if plan.conflicts:
+            raise RefusedError("its change of train.py does not apply there")
+        return replace(_change(plan, f"{number}-agent"), meaning="")
+
     def commit(self, change: Change, base: str, message: str, ref: str) -> str:
         """Name the commit and its true worth."""
         del message
-        number = int(change.tree.split("-")[0])
-        commit = f"c{number}"
-        lab, plan = self._lab, self._lab.plan(number)
+        lab, number = self._lab, _number(change.tree)
+        commit = f"c{number}-{len(lab.true)}" if ref in self.refs else f"c{number}"
+        plan = lab.plan(number)
         lab.true[commit] = lab.truth(base) + plan.effect
         on_audit = plan.effect if plan.audit_effect is None else plan.audit_effect
         lab.audited[commit] = lab.audit_truth(base) + on_audit
@@ -343,6 +344,22 @@ class LabRepo:
     def diff(self, old: str, new: str) -> str:
         """Names only."""
         return f"-{old}\n+{new}\n"
+
+
+def _number(name: str) -> int:
+    """The experiment of a commit or a worktree."""
+    return int(name.removeprefix("c").partition("-")[0])
+
+
+def _change(plan: Plan, tree: str) -> Change:
+    return Change(
+        tree=tree,
+        files=("train.py",),
+        lines_added=max(0, plan.lines_delta),
+        lines_removed=max(0, -plan.lines_delta),
+        constants=plan.constants,
+        meaning=plan.meaning,
+    )
 
 
 class LabControl:
