@@ -165,7 +165,7 @@ class FilePapers:
         folder = self._layout.experiment(id)
         with contextlib.suppress(FileNotFoundError):
             for domain in (each for each in folder.iterdir() if each.is_dir() and not each.is_symlink()):
-                spent = [domain / "home", domain / "tmp"]
+                spent = [domain / "home", domain / "tmp", domain / "cache"]
                 out = domain / "out"
                 if not keep_artifact and out.is_dir() and not out.is_symlink():
                     spent += [each for each in out.iterdir() if each.name not in SMALL_REPORTS]
