@@ -7,7 +7,7 @@ CUDA device; these run only when they are named.
 import subprocess
 import sys
 
-EVERYWHERE = ("keep_rule", "mix", "tuner", "duplicates")
+EVERYWHERE = ("keep_rule", "mix", "tuner", "duplicates", "overhead")
 BY_NAME = ("default_arena", "night", "scale", "cuda_check")
 
 

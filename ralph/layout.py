@@ -121,6 +121,11 @@ class Layout:
         return self.state / "trees"
 
     @property
+    def trash(self) -> Path:
+        """What is being removed."""
+        return self.state / "trash"
+
+    @property
     def tries(self) -> Path:
         """Scratch folders of `ralph agent try`."""
         return self.state / "try"

@@ -39,8 +39,10 @@ class FilePapers:
         metric: str,
         recall: RecallIndex | None = None,
         redact: Redactor = SHAPES_ONLY,
+        remove: Callable[[Path], None] = remove_tree,
     ) -> None:
         self._layout, self._header, self._redact = layout, results_columns(metric), redact
+        self._remove = remove
         self._recall = recall
         self._program = layout.arena / program
         self._learnings = LearningsPage(layout.learnings, layout.learned)
@@ -85,7 +87,7 @@ class FilePapers:
     def brief(self, id: int, attempt: int, text: str) -> Path:  # noqa: A002
         """Store what an agent will know."""
         path = self._layout.brief(id, attempt)
-        write_atomic(path, self._redact(text))
+        write_atomic(path, self._redact(text), durable=False)  # a restart that has no end of its agent writes it anew
         return path
 
     def record(self, id: int, row: Mapping[str, object], line: str) -> None:  # noqa: A002
@@ -133,8 +135,8 @@ class FilePapers:
             self._recall = None
 
     def progress(self, text: str) -> None:
-        """Replace progress.md."""
-        write_atomic(self._layout.progress, self._redact(text))
+        """Replace progress.md; the ledger has what it says, and every start writes it anew."""
+        write_atomic(self._layout.progress, self._redact(text), durable=False)
         self._drawing.tend()
 
     def picture(self, data: Mapping[str, object]) -> None:
@@ -172,7 +174,7 @@ class FilePapers:
 
     def _drop(self, path: Path) -> None:
         try:
-            remove_tree(path)
+            self._remove(path)
         except OSError as error:
             self.log(f"{path} could not be removed: {error}")
 

@@ -15,12 +15,12 @@ ROOT = Path(__file__).parents[2]
 
 
 def test_a_made_campaign_is_a_sound_one_with_every_kind_of_verdict(tmp_path: Path) -> None:
-    make(tmp_path / "c", 120)
+    make(tmp_path / "c", 240)
     layout = locate(tmp_path / "c")
     assert examine(layout.ledger, layout.experiments).sound
     found = restore(layout.ledger, layout.snapshot, check=True)
     assert found.used
-    assert (found.state.begun, found.state.judged, found.state.open()) == (120, 120, [])
+    assert (found.state.begun, found.state.judged, found.state.open()) == (240, 240, [])
     assert all(found.state.counts[v] for v in (Verdict.KEEP, Verdict.DISCARD, Verdict.CRASH, Verdict.INVALID))
 
 
