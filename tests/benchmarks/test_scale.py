@@ -5,7 +5,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from benchmarks.scale import make
+from benchmarks.scale import keep_snapshot, make
 from ralph.adapters.ledger_health import examine
 from ralph.adapters.snapshot import restore
 from ralph.layout import locate
@@ -17,6 +17,7 @@ ROOT = Path(__file__).parents[2]
 def test_a_made_campaign_is_a_sound_one_with_every_kind_of_verdict(tmp_path: Path) -> None:
     make(tmp_path / "c", 240)
     layout = locate(tmp_path / "c")
+    keep_snapshot(layout)
     assert examine(layout.ledger, layout.experiments).sound
     found = restore(layout.ledger, layout.snapshot, check=True)
     assert found.used
