@@ -34,7 +34,17 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-from benchmarks.scale_campaign import BEGIN, CAMPAIGN, drawn, git, program_of, words_of, write_ledger, write_repo
+from benchmarks.scale_campaign import (
+    BEGIN,
+    CAMPAIGN,
+    CONSTANTS,
+    drawn,
+    git,
+    program_of,
+    words_of,
+    write_ledger,
+    write_repo,
+)
 from ralph.adapters.files import write_atomic
 from ralph.adapters.git import GitRepo
 from ralph.adapters.ledger import FileLedger
@@ -49,7 +59,7 @@ from ralph.core.learnings import HEADING, NEW_PAGE, format_learning
 from ralph.core.step import Limits, Rules
 from ralph.core.views import results_columns
 from ralph.events import AgentEnded, Entry, Settled
-from ralph.front.campaign import measure_arena, opening, tables
+from ralph.front.campaign import measure_arena, opening
 from ralph.front.recalling import JudgedExperiments
 from ralph.layout import Layout, locate
 from ralph.model import Document, Learning
@@ -95,7 +105,7 @@ def keep_snapshot(layout: Layout) -> None:
 
 def _write_papers(layout: Layout, experiments: int, metric: str) -> None:
     with FilePapers(layout, "program.md", metric) as papers:
-        papers.rebuild(tables(layout))
+        papers.rebuild(_rows(experiments))
     lines = [
         format_learning(CAMPAIGN, one.id, Learning(text=f"{words_of(one)[:120]} did not help", evidence=(one.id - 1,)))
         for one in drawn(experiments)
@@ -105,6 +115,16 @@ def _write_papers(layout: Layout, experiments: int, metric: str) -> None:
     layout.learned.write_text("".join(json.dumps({"line": line}) + "\n" for line in lines), encoding="utf-8")
     assert HEADING in NEW_PAGE
     assert layout.results.read_text().startswith(results_columns(metric))
+
+
+def _rows(experiments: int) -> Iterator[tuple[Mapping[str, object], str]]:
+    """History and results, in the form of `ralph.core.views`."""
+    yield {"id": 0, "verdict": "keep", "scores": [1.0], "score": 1.0, "constants": dict(CONSTANTS)}, "-\tbaseline"
+    for one in drawn(experiments):
+        told = {"id": one.id, "verdict": str(one.kind), "reason": words_of(one), "crash": None, "scores": [one.score]}
+        more = {"score": one.score, "delta": 0.01, "agent": "tuner", "hypothesis": words_of(one)}
+        line = "\t".join(("abcdef0", f"{one.score:.6f}", "44.0", str(one.kind), words_of(one), str(one.id)))
+        yield {**told, **more, "constants": {one.constant: one.value}}, line
 
 
 class _Made:
