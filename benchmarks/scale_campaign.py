@@ -5,9 +5,10 @@ break a rule, one in five is run twice, one in three leaves a learning. Texts ar
 """
 
 import hashlib
+import os
 import random
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -32,13 +33,10 @@ from ralph.events import (
 )
 from ralph.model import (
     AgentOutcome,
-    ArenaRecord,
     CrashKind,
-    Direction,
     JsonValue,
     Learning,
     Outcome,
-    ScoreMode,
     Verdict,
 )
 
@@ -49,15 +47,19 @@ CONSTANTS: dict[str, JsonValue] = {f"train.py:CONSTANT_{n}": float(n + 1) for n 
 IDEAS = ("warm-up", "weight decay", "dropout", "matrix learning rate", "rotary base", "head size", "window", "softcap")
 WHYS = ("the gradients are noisy", "memory is short", "the tables overfit", "the schedule ends too early")
 TAIL = "\n".join(f'  File "train.py", line {n}, in step\n    loss = model(x, y).mean() / accumulate' for n in range(12))
-ARENA = ArenaRecord(
-    name="lab",
-    metric="val_bpb",
-    direction=Direction.MIN,
-    mode=ScoreMode.SEALED,
-    hash="0" * 64,
-    device="cpu",
-    budget_s=300.0,
-)
+TOML = """\
+[arena]
+name = "lab"
+editable = ["train.py"]
+
+[run]
+command = "python train.py"
+budget_s = 300
+device = "none"
+
+[score]
+mode = "reported"
+"""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -92,25 +94,20 @@ def drawn(experiments: int, seed: int = 5) -> Iterator[Drawn]:
             incumbent = id_
 
 
-def write_ledger(path: Path, experiments: int, commits: dict[int, str] | None = None) -> int:
-    """Make the ledger of an ended campaign; its size in bytes. `commits` are by experiment, else they are made up."""
+def write_ledger(path: Path, experiments: int, opened: CampaignOpened, commits: Mapping[int, str]) -> int:
+    """Make the ledger of an ended campaign; its size in bytes. `commits` are by experiment."""
     link, seq, at = "", 0, BEGIN
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("wb") as file:
-        for seconds, event in _told(experiments, commits or {}):
+        for seconds, event in _told(experiments, opened, commits):
             at, seq = at + timedelta(seconds=seconds), seq + 1
             line, link = encode(Entry(seq=seq, at=at, event=event), link)
             file.write(line)
         return file.tell()
 
 
-def commit_of(id_: int, commits: dict[int, str]) -> str:
-    """The commit of an experiment."""
-    return commits.get(id_) or hashlib.sha1(b"%d" % id_, usedforsecurity=False).hexdigest()
-
-
-def _told(experiments: int, commits: dict[int, str]) -> Iterator[tuple[float, Event]]:
-    yield 0.0, CampaignOpened(campaign=CAMPAIGN, arena=ARENA, base=commit_of(0, commits), constants=CONSTANTS)
+def _told(experiments: int, opened: CampaignOpened, commits: Mapping[int, str]) -> Iterator[tuple[float, Event]]:
+    yield 0.0, opened
     yield 1.0, SupervisorStarted(pid=1, host="lab", version="0", sandbox="none")
     for number in (1, 2, 3):
         yield from _run(0, number, 1.0 + number * SIGMA)
@@ -121,8 +118,8 @@ def _told(experiments: int, commits: dict[int, str]) -> Iterator[tuple[float, Ev
     yield 0.1, SupervisorStopped(status=0, reason=f"{experiments} experiments are done")
 
 
-def _experiment(one: Drawn, commits: dict[int, str]) -> Iterator[tuple[float, Event]]:
-    id_, base, words = one.id, commit_of(one.base, commits), words_of(one)
+def _experiment(one: Drawn, commits: Mapping[int, str]) -> Iterator[tuple[float, Event]]:
+    id_, base, words = one.id, commits[one.base], words_of(one)
     attempts, rule = 3 if one.kind is Verdict.INVALID else 1, "prepare.py changed; only train.py may"
     for attempt in range(1, attempts + 1):
         yield 0.1, Briefed(id=id_, base=base, agent="tuner", attempt=attempt, why="shares: tuner has had its share")
@@ -135,7 +132,7 @@ def _experiment(one: Drawn, commits: dict[int, str]) -> Iterator[tuple[float, Ev
     if one.kind is Verdict.INVALID:
         yield 0.0, Judged(id=id_, verdict=Verdict.INVALID, reason=rule)
     else:
-        yield 0.2, _committed(one, commit_of(id_, commits), words)
+        yield 0.2, _committed(one, commits[id_], words)
         yield from _measured(one)
     yield 0.2, Settled(id=id_)
 
@@ -231,7 +228,7 @@ def _imported(experiments: int) -> bytes:
 
 def _commit(ref: str, mark: int, parent: str, words: str, text: str, toml: bytes = b"") -> bytes:
     head = f"commit {ref}\nmark :{mark}\n".encode() + _by() + _data(words) + parent.encode()
-    extra = b"M 100644 inline arena.toml\n" + _data('[arena]\nname = "lab"\neditable = ["train.py"]\n') if toml else b""
+    extra = b"M 100644 inline arena.toml\n" + _data(TOML) if toml else b""
     program = b"M 100644 inline program.md\n" + _data("Make it better.\n") if toml else b""
     return head + b"M 100644 inline train.py\n" + _data(text) + extra + program + b"\n"
 
@@ -252,6 +249,4 @@ def git(folder: Path, *args: str, stdin: bytes = b"") -> str:
 
 
 def _env() -> dict[str, str]:
-    import os
-
     return {**os.environ, **IDENTITY, "GIT_CONFIG_GLOBAL": "/dev/null"}

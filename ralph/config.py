@@ -48,6 +48,7 @@ class RunTable(_Table):
     grace_s: float = Field(default=10.0, ge=0)
     device: str = Field(default="auto", pattern=r"^(auto|cpu|none|cuda(:\d+)?)$")
     env: dict[str, str] = Field(default_factory=dict)
+    compiled_mb: float = Field(default=2000.0, ge=0)
 
     @model_validator(mode="after")
     def _asks_for_its_device(self) -> Self:

@@ -101,6 +101,11 @@ class Layout:
         return self.state / "data"
 
     @property
+    def compiled(self) -> Path:
+        """What compilers left, by what it depends on: versions and device."""
+        return self.state / "compiled"
+
+    @property
     def stop_file(self) -> Path:
         """`touch` it to stop after the run in hand; the word `now` in it stops at once."""
         return self.state / "STOP"

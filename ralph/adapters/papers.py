@@ -21,6 +21,7 @@ from ralph.layout import Layout
 from ralph.model import Document, Learning
 from ralph.ports import Guidance
 
+NUMBERS = frozenset({"points", "failed", "stairs"})  # of a picture: thousands of them, and no word of anybody else's
 SMALL_REPORTS = frozenset({"progress.jsonl", "config.json", "report.json"})  # of a run, worth more than their bytes
 
 
@@ -140,7 +141,12 @@ class FilePapers:
 
     def picture(self, data: Mapping[str, object]) -> None:
         """Redraw the picture, some time soon, in a process of its own."""
-        self._drawing.show(_json(self._redact.within(data)))
+        self._drawing.show(self.picture_text(data))
+
+    def picture_text(self, data: Mapping[str, object]) -> str:
+        """What is drawn, as JSON. Its many numbers are not searched for secrets."""
+        texts = self._redact.within({name: value for name, value in data.items() if name not in NUMBERS})
+        return _json({**data, **texts})
 
     def finish_picture(self, within_s: float = 60.0) -> None:
         """Wait until the picture shows the newest data."""
@@ -159,7 +165,7 @@ class FilePapers:
         folder = self._layout.experiment(id)
         with contextlib.suppress(FileNotFoundError):
             for domain in (each for each in folder.iterdir() if each.is_dir() and not each.is_symlink()):
-                spent = [domain / "home", domain / "tmp"]
+                spent = [domain / "home", domain / "tmp", domain / "cache"]
                 out = domain / "out"
                 if not keep_artifact and out.is_dir() and not out.is_symlink():
                     spent += [each for each in out.iterdir() if each.name not in SMALL_REPORTS]

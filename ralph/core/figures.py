@@ -1,6 +1,7 @@
 """Scores with their uncertainty, and how many of their digits to show."""
 
 import math
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from ralph.core.fold import State
@@ -22,17 +23,16 @@ def estimate(state: State, e: Experiment) -> Estimate:
     """Mean score of an experiment that has one. Its error comes from the campaign's sigma, pooled over all repeats;
     while nothing was repeated, from the errors the scorer states, if it states them for every run.
     """
-    return _estimate(state, exact_mean(e.scores), len(e.scores), stated_error(e))
+    return _estimate(state.noise.sigma, exact_mean(e.scores), len(e.scores), stated_error(e))
 
 
-def estimate_of_row(state: State, id: int) -> Estimate:  # noqa: A002 - the word of the ledger
-    """The same of any experiment with a score and a verdict, from its row, in memory at any age."""
-    rows = state.experiments.rows
-    return _estimate(state, rows.scores[id], rows.runs[id], rows.errors[id])
+def estimates_of_rows(state: State, ids: Iterable[int]) -> list[Estimate]:
+    """The same of experiments with a score and a verdict, from their rows, which are in memory at any age."""
+    rows, sigma = state.experiments.rows, state.noise.sigma
+    return [_estimate(sigma, rows.scores[id_], rows.runs[id_], rows.errors[id_]) for id_ in ids]
 
 
-def _estimate(state: State, mean: float, runs: int, stated: float) -> Estimate:
-    sigma = state.noise.sigma
+def _estimate(sigma: float | None, mean: float, runs: int, stated: float) -> Estimate:
     if sigma is not None:
         return Estimate(mean=mean, se=sigma / math.sqrt(runs), runs=runs)
     return Estimate(mean=mean, se=None if math.isnan(stated) else stated, runs=runs)

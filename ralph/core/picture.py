@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
-from ralph.core.figures import Estimate, estimate, estimate_of_row, figures_of, gain_of
+from ralph.core.figures import Estimate, estimate, estimates_of_rows, figures_of, gain_of
 from ralph.core.findings import sign
 from ralph.core.fold import State
 from ralph.core.wording import counted, plain
@@ -33,8 +33,8 @@ def picture_data(state: State) -> dict[str, Any]:
     """
     arena, direction = state.arena, state.arena.direction if state.arena else Direction.MIN
     rows = state.experiments.rows
-    kept = [_point(state, id_, Verdict.KEEP) for id_ in _incumbents(state)]
-    discarded = [_point(state, id_, Verdict.DISCARD) for id_ in thinned(rows.discarded, MOST_POINTS)]
+    kept = _points(state, _incumbents(state), Verdict.KEEP)
+    discarded = _points(state, thinned(rows.discarded, MOST_POINTS), Verdict.DISCARD)
     shown = sorted([*kept, *discarded], key=lambda point: point.id)
     return {
         "schema": SCHEMA,
@@ -58,8 +58,9 @@ class _Point:
     at: Estimate
 
 
-def _point(state: State, id: int, verdict: Verdict) -> _Point:  # noqa: A002 - the word of the ledger
-    return _Point(id=id, verdict=verdict, at=estimate_of_row(state, id))
+def _points(state: State, ids: Sequence[int], verdict: Verdict) -> list[_Point]:
+    estimates = estimates_of_rows(state, ids)
+    return [_Point(id=id_, verdict=verdict, at=at) for id_, at in zip(ids, estimates, strict=True)]
 
 
 def _incumbents(state: State) -> list[int]:

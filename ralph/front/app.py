@@ -15,6 +15,7 @@ from ralph.adapters import shims
 from ralph.adapters.agents.launcher import AgentLauncher
 from ralph.adapters.agents.presets.outfit import login_files
 from ralph.adapters.clock import ShiftedClock, SystemClock
+from ralph.adapters.compiled import CompileCache
 from ralph.adapters.control import SystemControl
 from ralph.adapters.device.cpu import CpuDevice
 from ralph.adapters.device.nvml import NvmlDevice
@@ -26,8 +27,9 @@ from ralph.adapters.git import GitRepo
 from ralph.adapters.home import homes, programs_in
 from ralph.adapters.lanes import LaneRunner, LaneScorer, lane_devices, shown_alone
 from ralph.adapters.ledger import FileLedger
+from ralph.adapters.limits import MB
 from ralph.adapters.lock import FolderLock
-from ralph.adapters.machine import cuda_uuids, resolve_device
+from ralph.adapters.machine import compilers, cuda_uuids, device_name, resolve_device
 from ralph.adapters.notify import Notifier
 from ralph.adapters.papers import FilePapers
 from ralph.adapters.prepare import prepare
@@ -136,6 +138,7 @@ def _locked_loop(layout: Layout, wishes: Wishes, notifier: Notifier) -> End:
         source=JudgedExperiments(lambda: supervisor.state, repo),
         embed_command=config.recall.embed_command,
     )
+    compiled = compile_cache(layout, config, device)
     runner, scorer = on_lanes(
         lanes,
         lambda lane: LocalRunner(
@@ -147,6 +150,7 @@ def _locked_loop(layout: Layout, wishes: Wishes, notifier: Notifier) -> End:
             domains=domains,
             redact=redact,
             shown=lane.shown,
+            compiled=compiled,
         ),
         lambda lane: ArenaScorer(
             layout=layout,
@@ -213,9 +217,17 @@ class Lane:
     shown: Mapping[str, str]
 
 
+def compile_cache(layout: Layout, config: Config, device: str) -> CompileCache | None:
+    """What compilers left for this kind of GPU; None on other devices, where there is little to compile."""
+    if not device.startswith("cuda") or not config.run.compiled_mb:
+        return None
+    return CompileCache(layout.compiled / compilers(device), round(config.run.compiled_mb * MB))
+
+
 def lanes_of(config: Config, device: str) -> tuple[Lane, ...]:
     """The lanes of this machine. Where there are several GPUs, a run is shown its own."""
-    devices = lane_devices(config, device)
+    gpus = [device_name(f"cuda:{index}") for index in range(len(cuda_uuids()))] if device.startswith("cuda") else []
+    devices = lane_devices(config, device, gpus)
     if len(devices) == 1 or device == "none":
         return tuple(Lane(device=each, name=each, shown={}) for each in devices)
     shown = [shown_alone(cuda_uuids()[int(each.partition(":")[2])]) for each in devices]
