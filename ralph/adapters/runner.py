@@ -4,8 +4,8 @@ In an arena that allows for it (`run.early`) the process of the next run is star
 builds on the host, asks for the device and waits; nobody reads what it asks until its own run begins, from when on the
 clocks run. If it ended meanwhile, that is how its run ends.
 
-Without the gun nobody could say when it may train. There the process of the next run is started up to the point at
-which the command itself would begin: folder, kill domain and sandbox are there, and a shell in it waits to become it.
+Elsewhere the process of the next run is started up to the point at which the command itself would begin: folder, kill
+domain and sandbox are there, and a shell in it waits to become the command.
 """
 
 import contextlib
@@ -103,7 +103,6 @@ class LocalRunner:
         self._compiled = compiled if run.gate else None  # without the gun nobody knows when it has seen data
         self._device, self._data, self._domains, self._redact = device, data, domains, redact
         self._early = run.gate and run.early and device.startswith("cuda")  # a CPU is shared with the run that trains
-        self._held = not run.gate
         self._waiting: dict[tuple[int, int], _Waiting] = {}
 
     def remains(self, order: RunOrder) -> RunEnded | None:
@@ -121,8 +120,11 @@ class LocalRunner:
         return self._result(order, exit_, phases)
 
     def prepare(self, order: RunOrder) -> None:
-        """Start the command early, if the arena allows for it: it is not to touch the device until it is given it."""
-        if not (self._early or self._held) or self.prepared(order):
+        """Start the command early, if the arena allows for it: it is not to touch the device until it is given it.
+
+        Else all but the command.
+        """
+        if self.prepared(order):
             return
         if (other := self._waiting.pop((order.id, order.run), None)) is not None:
             self._end(other)
@@ -192,7 +194,7 @@ class LocalRunner:
             self._compiled.lay(program, cache)
             gun.before_go = partial(self._compiled.take, program, cache)
             env |= {name: value for name, value in environment(cache).items() if name not in self._run.env}
-        held = early and self._held
+        held = early and not self._early
         if held:
             (folder / HELD).touch()
         record = load_record()
@@ -315,10 +317,10 @@ class RunAtWork:
         self._record = load_record()
         if self._gun is not None:
             self._gun.begin(within_s)
-            return
-        self._early_s = time.monotonic() - self._spawned
-        write_atomic(self._times, json.dumps(asdict(self._phases())), durable=False)
-        self._child.set_deadline(within_s)
+        else:
+            self._early_s = time.monotonic() - self._spawned
+            write_atomic(self._times, json.dumps(asdict(self._phases())), durable=False)
+            self._child.set_deadline(within_s)
         self._child.release()
 
     def forfeit(self, reason: str) -> None:

@@ -299,7 +299,7 @@ def rules_of(config: Config, wishes: Wishes, now: datetime, lanes: Sequence[Lane
         in_flight=len(lanes) + ahead,
         lanes=Lanes(
             count=len(lanes),
-            early=on_gpu and config.run.early if config.run.gate else True,
+            early=True,
             scoring=lanes[0].device != "none" or config.score.mode is ScoreMode.REPORTED,
         ),
         limits=Limits(
