@@ -48,6 +48,7 @@ class RunTable(_Table):
     grace_s: float = Field(default=10.0, ge=0)
     device: str = Field(default="auto", pattern=r"^(auto|cpu|none|cuda(:\d+)?)$")
     env: dict[str, str] = Field(default_factory=dict)
+    compiled_mb: float = Field(default=2000.0, ge=0)
 
     @model_validator(mode="after")
     def _asks_for_its_device(self) -> Self:
@@ -204,9 +205,10 @@ class LimitsTable(_Table):
 
 
 class SandboxTable(_Table):
-    """[sandbox]: the level to insist on; auto takes the best this machine allows."""
+    """[sandbox]: the level to insist on; auto takes the best this machine allows. And what of the home is shown."""
 
     level: Literal["auto", "bwrap", "landlock", "none"] = "auto"
+    visible: tuple[str, ...] = ()
 
 
 class Config(_Table):

@@ -41,6 +41,11 @@ class Layout:
         return self.state / "ledger.jsonl"
 
     @property
+    def snapshot(self) -> Path:
+        """The state at some line of the ledger, so that a restart reads only what came after; rebuilt when missing."""
+        return self.state / "snapshot"
+
+    @property
     def lock(self) -> Path:
         """Held (flock) by the one supervisor."""
         return self.state / "supervisor.lock"
@@ -94,6 +99,11 @@ class Layout:
     def data(self) -> Path:
         """Prepared corpora."""
         return self.state / "data"
+
+    @property
+    def compiled(self) -> Path:
+        """What compilers left, by what it depends on: versions and device."""
+        return self.state / "compiled"
 
     @property
     def stop_file(self) -> Path:

@@ -409,9 +409,14 @@ def _nowhere(point: str) -> None:
     """Pass every named point of the loop by."""
 
 
+def _nothing() -> None:
+    """Nothing is to be made ready for a restart."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class World:
     """All ports together, chosen once by the front. `reach` is told each named point of the loop, for crash drills.
+    `keep` is called when an experiment is settled and when the loop is over: now and then it makes a restart fast.
 
     The picture is drawn at most every `picture_every_s` seconds, since that disturbs runs on a CPU; while nothing
     happens progress.md is written every `report_every_s`, so that it says how far a run has come.
@@ -428,6 +433,7 @@ class World:
     watcher: Watcher
     disk: Disk
     reach: Callable[[str], None] = _nowhere
+    keep: Callable[[], None] = _nothing
     picture_every_s: float = 60.0
     report_every_s: float = 30.0
     pid: int = 0

@@ -48,12 +48,14 @@ class Budget:
 class Gun:
     """One run's gun. `set_deadline(seconds)`, once attached, is called with the time left for the next step.
 
-    `device` is what a run is told that asks for it; with `must_ask` none is let go that did not.
+    `device` is what a run is told that asks for it; with `must_ask` none is let go that did not. `before_go` is the
+    last that is done while it has seen no data.
     """
 
     def __init__(self, budget: Budget, data: Mapping[str, Path], *, device: str, must_ask: bool) -> None:
         self._budget, self._data, self._device, self._must_ask = budget, data, device, must_ask
         self._set_deadline: Callable[[float], None] = lambda _seconds: None
+        self.before_go: Callable[[], None] = lambda: None
         self.ours, self.theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self.ours.setblocking(False)
         now = time.monotonic()
@@ -98,6 +100,7 @@ class Gun:
             if self._must_ask and times.asked is None:
                 times.unasked = True
                 return
+            self.before_go()
             times.ready = time.monotonic()
             self._go()
         elif "stopped" in message and times.go is not None and times.stopped is None:

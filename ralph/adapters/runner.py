@@ -15,6 +15,7 @@ from functools import partial
 from pathlib import Path
 from types import MappingProxyType
 
+from ralph.adapters.compiled import BASE, CompileCache, environment, program_of
 from ralph.adapters.data import PreparedData
 from ralph.adapters.domains import Domains, Start, finished, log_of, read_log, shell
 from ralph.adapters.files import write_atomic
@@ -35,6 +36,7 @@ from ralph.model import CrashKind, JsonValue, Outcome
 from ralph.ports import News, RunOrder
 
 OUT = "out"  # RALPH_RUN_DIR, below the domain's folder
+CACHE = "cache"  # its own copy of what compilers left
 ARTIFACT = "artifact.pt2"
 TIMES = "times.json"
 REPORT = f"{OUT}/report.json"
@@ -91,8 +93,10 @@ class LocalRunner:
         domains: Domains,
         redact: Redactor = SHAPES_ONLY,
         shown: Mapping[str, str] = MappingProxyType({}),
+        compiled: CompileCache | None = None,
     ) -> None:
         self._layout, self._repo, self._run, self._shown = layout, repo, run, shown
+        self._compiled = compiled if run.gate else None  # without the gun nobody knows when it has seen data
         self._device, self._data, self._domains, self._redact = device, data, domains, redact
         self._early = run.gate and run.early and device.startswith("cuda")  # a CPU is shared with the run that trains
         self._waiting: dict[tuple[int, int], _Waiting] = {}
@@ -174,9 +178,15 @@ class LocalRunner:
         if self._data is not None:
             write_atomic(out / "data.json", json.dumps(self._data.public))
             env["RALPH_DATA"] = str(out / "data.json")
-        gun = self._gun()
+        gun, program, writable = self._gun(), "", [out, tree]
         if gun is not None:
             env["RALPH_GUN_FD"] = str(gun.theirs.fileno())
+        if gun is not None and self._compiled is not None:
+            program = BASE if order.id == 0 else program_of(self._repo.contents(order.commit))
+            writable.append(cache := folder / CACHE)
+            self._compiled.lay(program, cache)
+            gun.before_go = partial(self._compiled.take, program, cache)
+            env |= {name: value for name, value in environment(cache).items() if name not in self._run.env}
         record = load_record()
         child = self._domains.start(
             Start(
@@ -185,14 +195,21 @@ class LocalRunner:
                 cwd=self._repo.arena_in(tree),
                 env=env,
                 arena_env=self._run.env,
-                writable=(out, tree),
+                writable=tuple(writable),
+                hidden=(self._repo.store,),
                 deadline_s=None if early else self._run.setup_s if gun else self._whole_s(),
                 pass_fds=(gun.theirs.fileno(),) if gun else (),
             )
         )
         if gun is not None:
             gun.attach(child.set_deadline)
-        return RunAtWork(child, gun, folder / TIMES, record, partial(self._result, order))
+        return RunAtWork(child, gun, folder / TIMES, record, partial(self._ended, order, program))
+
+    def _ended(self, order: RunOrder, program: str, exit_: Exit, phases: Phases, forfeited: str) -> RunEnded:
+        ended = self._result(order, exit_, phases, forfeited)
+        if program and self._compiled is not None:
+            self._compiled.settle(program, ok=ended.outcome is Outcome.OK)
+        return ended
 
     def _whole_s(self) -> float:
         return self._run.setup_s + self._run.budget_s + self._run.export_s + self._run.grace_s

@@ -7,12 +7,13 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 
 import pytest
 
+from ralph.adapters.compiled import CompileCache
 from ralph.adapters.device.watched import Care, DeviceRunner
 from ralph.adapters.domains import Domains
 from ralph.adapters.git import GitRepo
@@ -52,13 +53,15 @@ if MODE == "trains":
 gun.send(json.dumps({"stopped": {"steps": 1}}).encode())
 pathlib.Path(os.environ["RALPH_ARTIFACT"]).write_text("artifact")
 """
+MODES = ("waits", "dies", "hasty", "hangs", "trains")
 RUN = RunTable(command="python train.py", gate=True, early=True, budget_s=60, setup_s=30, export_s=10, grace_s=1)
 
 
 class Bench:
     """A repository with one commit for each way to behave, and runners on it."""
 
-    def __init__(self, root: Path) -> None:
+    def __init__(self, root: Path, train: str = TRAIN, modes: Sequence[str] = MODES) -> None:
+        self.train, self.modes, self.level = train, modes, SandboxLevel.NONE
         self.layout = Layout(root=root, arena=root)
         self.commits: dict[str, str] = {}
         self.runners: list[LocalRunner] = []
@@ -66,24 +69,37 @@ class Bench:
 
     def _made(self, root: Path) -> GitRepo:
         git(root, "init", "-q", "-b", "main")
-        for mode in ("waits", "dies", "hasty", "hangs", "trains"):
-            (root / "train.py").write_text(f"MODE = {mode!r}\n{TRAIN}")
+        for mode in self.modes:
+            (root / "train.py").write_text(f"MODE = {mode!r}\n{self.train}")
             git(root, "add", "train.py")
             git(root, "commit", "-q", "-m", mode)
             self.commits[mode] = git(root, "rev-parse", "HEAD")
         return GitRepo(root, self.layout.trees, ("train.py",))
 
-    def runner(self, run: RunTable = RUN, device: str = "cuda:0") -> LocalRunner:
-        domains = Domains(SandboxLevel.NONE, visible=(self.layout.root,), hidden=())
+    def runner(
+        self,
+        run: RunTable = RUN,
+        device: str = "cuda:0",
+        compiled: CompileCache | None = None,
+    ) -> LocalRunner:
+        domains = Domains(self.level, visible=(self.layout.root,), hidden=(self.layout.state,))
         self.runners.append(
-            LocalRunner(layout=self.layout, repo=self.repo, run=run, device=device, data=None, domains=domains)
+            LocalRunner(
+                layout=self.layout,
+                repo=self.repo,
+                run=run,
+                device=device,
+                data=None,
+                domains=domains,
+                compiled=compiled,
+            )
         )
         return self.runners[-1]
 
-    def order(self, id_: int, mode: str, seed: int | None = None) -> RunOrder:
-        tree = f"{id_}-{mode}"
+    def order(self, id_: int, mode: str, seed: int | None = None, run: int = 1) -> RunOrder:
+        tree = f"{id_}-{run}-{mode}"
         self.repo.checkout(tree, self.commits[mode])
-        return RunOrder(id=id_, run=1, seed=seed or 1000 * id_ + 1, commit=self.commits[mode], tree=tree)
+        return RunOrder(id=id_, run=run, seed=seed or 1000 * id_ + run, commit=self.commits[mode], tree=tree)
 
     def out(self, order: RunOrder) -> Path:
         return self.layout.run(order.id, order.run) / "out"
