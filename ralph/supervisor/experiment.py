@@ -74,7 +74,9 @@ class Experiments:
                 return False
 
     def perform(self, action: Effect) -> None:
-        """Carry out one effect, or see to it that it is under way."""
+        """Carry out one effect, or see to it that it is under way. What it follows from is durable before."""
+        if not isinstance(action, Score):  # many scores are there already and only have to be read
+            self._world.ledger.sync()
         match action:
             case Brief():
                 self._brief(action)
@@ -349,6 +351,7 @@ class Experiments:
         if remains is not None and remains.outcome is not Outcome.VOID:  # a failure of its own is tried once more
             self._finish(remains)
             return
+        world.ledger.sync()
         self.jobs[key] = world.scorer.start(order)
         world.reach("score_started")
 

@@ -23,7 +23,9 @@ from ralph.events import (
     LaneWaits,
     Paused,
     Resumed,
+    RunEnded,
     RunStarted,
+    Scored,
     Settled,
     StopRequested,
     SupervisorStarted,
@@ -32,6 +34,8 @@ from ralph.events import (
 from ralph.ports import News, World
 from ralph.supervisor.experiment import Experiments
 
+# What is found out or decided has no effect by itself: the first effect that follows makes all of it durable at once.
+FOUND = RunEnded | Scored | Judged
 STOP_WITHIN_S = 30.0  # how long the end waits for killed process trees to be gone
 
 
@@ -121,6 +125,7 @@ class Supervisor:
             self._experiments.collect()
             self._note_who_has_the_device()
             if self.state.seq == before:  # whoever works needs nothing of us now: the time for what nobody waits for
+                self._world.ledger.sync()
                 self._report()
                 self._show_verdict()
                 self._world.watcher.tick(self._news())
@@ -160,7 +165,7 @@ class Supervisor:
             self._record(Resumed(by=wish.by))
 
     def _record(self, event: Event) -> None:
-        entry = self._world.ledger.append(event)
+        entry = self._world.ledger.append(event, durable=not isinstance(event, FOUND))
         self.state.apply(entry)
         self._stale_report = True
         self._world.watcher.event(entry)
