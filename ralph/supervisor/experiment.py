@@ -59,6 +59,7 @@ class Experiments:
         self._world, self._state, self._options, self._record = world, state, brief_options, record
         self._mix = mix
         self._slept_before: dict[JobKey, float] = {}  # the clock's word when a run began
+        self._spent_trees: list[str] = []
         self._prepared: dict[int, RunOrder] = {}  # by experiment: whose process was started before it has a lane
 
     def begins(self, action: Action) -> bool:
@@ -125,8 +126,13 @@ class Experiments:
         self._world.reach(f"{result.kind}-unrecorded")
         self._record(result)
         if isinstance(result, RunEnded):
-            self._world.repo.discard(_run_tree(result.id, result.run))
+            self._spent_trees.append(_run_tree(result.id, result.run))
         self._world.reach(result.kind)
+
+    def tidy(self) -> None:
+        """Away with the checkouts of runs that are over: for a moment in which nobody waits."""
+        while self._spent_trees:
+            self._world.repo.discard(self._spent_trees.pop())
 
     # --- from brief to commit
 

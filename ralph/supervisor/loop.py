@@ -126,6 +126,7 @@ class Supervisor:
             self._note_who_has_the_device()
             if self.state.seq == before:  # whoever works needs nothing of us now: the time for what nobody waits for
                 self._world.ledger.sync()
+                self._experiments.tidy()
                 self._report()
                 self._show_verdict()
                 self._world.watcher.tick(self._news())
@@ -215,6 +216,8 @@ class Supervisor:
             self._world.control.wait(jobs, 1.0)
             jobs = [job for job in jobs if job.poll() is None]
         self._experiments.jobs.clear()
+        with contextlib.suppress(OSError):  # a checkout more or less must not hide how it ended
+            self._experiments.tidy()
 
 
 def _in_time(actions: list[Action]) -> list[Action]:
