@@ -111,7 +111,8 @@ def _locked_loop(layout: Layout, wishes: Wishes, notifier: Notifier) -> End:
     repo = GitRepo(layout.arena, layout.trees, config.arena.editable, redact=redact, remove=trash.throw)
     found = campaign.entered(layout, new=wishes.new)
     state = found.state
-    disk = FolderDisk((layout.state, layout.root, repo.top), layout.ballast, round(config.limits.spare_disk_gb * GB))
+    spare_bytes = round(config.limits.spare_disk_gb * GB)
+    disk = FolderDisk((layout.state, layout.root, repo.top), layout.ballast, spare_bytes, trash.settle)
     if not state.campaign and (shortage := disk.shortage()):
         raise DiskError(shortage)
     disk.lay_ballast()
