@@ -1,6 +1,6 @@
 """Run every benchmark that this machine can: `python -m benchmarks`, or `python -m benchmarks NAME …`.
 
-default_arena needs two quiet cores for half an hour, night takes ten minutes and more, and cuda_check needs a CUDA
+default_arena needs two quiet cores for half an hour, night takes ten minutes and more, cuda_check and train_cuda a CUDA
 device; these run only when they are named.
 """
 
@@ -8,7 +8,7 @@ import subprocess
 import sys
 
 EVERYWHERE = ("keep_rule", "mix", "tuner", "duplicates")
-BY_NAME = ("default_arena", "night", "cuda_check")
+BY_NAME = ("default_arena", "night", "cuda_check", "train_cuda")
 
 
 def main(names: list[str]) -> int:

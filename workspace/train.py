@@ -7,6 +7,7 @@ Sections: constants, model, optimizer, data, training, export. What is fixed lie
 text, computed from the exported graph by a scorer that never sees this code.
 """
 
+import copy
 import gc
 import importlib
 import resource
@@ -447,6 +448,10 @@ def main() -> None:
     model = GPT(p, arena.vocab_size, longest, torch.bfloat16 if on_cuda else torch.float32)
     if on_cuda:
         importlib.import_module("torch._inductor.compile_fx")  # takes seconds, and no device
+    # the graph for the scorer, which carries it out on any device; its weights, in the type they are used in, come last
+    example = torch.zeros((arena.score_batch, arena.sequence_len), dtype=torch.int64)
+    with torch.no_grad():
+        program = torch.export.export(copy.deepcopy(model).to(model.dtype), (example,), strict=False)
 
     device = prepare.device(arena)  # from here on the device is ours
     model.to(device)
@@ -465,10 +470,6 @@ def main() -> None:
 
     if on_cuda:
         forward = torch.compile(forward, dynamic=False)
-    # the graph for the scorer: its weights are those that are trained in place
-    example = torch.zeros((arena.score_batch, arena.sequence_len), dtype=torch.int64, device=device)
-    with torch.no_grad():
-        program = torch.export.export(model, (example,), strict=False)
 
     # warm-up on dummy data: compiles and touches memory; its traces are wiped out
     start = {name: tensor.clone() for name, tensor in model.state_dict().items()}
