@@ -205,9 +205,10 @@ class LimitsTable(_Table):
 
 
 class SandboxTable(_Table):
-    """[sandbox]: the level to insist on; auto takes the best this machine allows."""
+    """[sandbox]: the level to insist on; auto takes the best this machine allows. And what of the home is shown."""
 
     level: Literal["auto", "bwrap", "landlock", "none"] = "auto"
+    visible: tuple[str, ...] = ()
 
 
 class Config(_Table):

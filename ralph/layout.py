@@ -41,6 +41,11 @@ class Layout:
         return self.state / "ledger.jsonl"
 
     @property
+    def snapshot(self) -> Path:
+        """The state at some line of the ledger, so that a restart reads only what came after; rebuilt when missing."""
+        return self.state / "snapshot"
+
+    @property
     def lock(self) -> Path:
         """Held (flock) by the one supervisor."""
         return self.state / "supervisor.lock"

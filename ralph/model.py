@@ -289,6 +289,14 @@ class Experiment:
         return sum(r.seconds for r in self.runs)
 
     @property
+    def open_run(self) -> Run | None:
+        """The first run that is planned or running, or waits for its score."""
+        for run in self.runs:
+            if run.outcome is None or (run.outcome is Outcome.OK and run.scored is None):
+                return run
+        return None
+
+    @property
     def own_runs(self) -> tuple[Run, ...]:
         """Its runs but for those of drafts, and of its change on an earlier incumbent."""
         return self.runs[self.drafted_runs :]

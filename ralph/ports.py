@@ -178,7 +178,19 @@ class Device(Protocol):
 
 
 class Agents(Protocol):
-    """Starts agents."""
+    """Starts agents.
+
+    A standby is a process in its final kill domain that has imported what it will need and read nothing of the
+    campaign. It serves the one order that it was started for, if that comes; else it is ended.
+    """
+
+    def stand_by(self, order: AgentOrder) -> None:
+        """Have a standby for an order that is expected next, without its brief; does nothing where it gains nothing."""
+        ...
+
+    def dismiss(self) -> None:
+        """End the standby; nothing of it is left afterwards."""
+        ...
 
     def remains(self, order: AgentOrder) -> AgentEnded | None:
         """How it ended, if it did before a restart."""
@@ -397,9 +409,14 @@ def _nowhere(point: str) -> None:
     """Pass every named point of the loop by."""
 
 
+def _nothing() -> None:
+    """Nothing is to be made ready for a restart."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class World:
     """All ports together, chosen once by the front. `reach` is told each named point of the loop, for crash drills.
+    `keep` is called when an experiment is settled and when the loop is over: now and then it makes a restart fast.
 
     The picture is drawn at most every `picture_every_s` seconds, since that disturbs runs on a CPU; while nothing
     happens progress.md is written every `report_every_s`, so that it says how far a run has come.
@@ -416,6 +433,7 @@ class World:
     watcher: Watcher
     disk: Disk
     reach: Callable[[str], None] = _nowhere
+    keep: Callable[[], None] = _nothing
     picture_every_s: float = 60.0
     report_every_s: float = 30.0
     pid: int = 0

@@ -18,8 +18,9 @@ from git.exc import GitCommandError
 from git.exc import GitError as PyGitError
 
 from ralph.adapters.carrying import carried_over
-from ralph.adapters.files import remove_tree
+from ralph.adapters.files import is_empty_folder, remove_tree
 from ralph.adapters.git_output import SUBMODULE, Changed, read_changes, read_objects
+from ralph.adapters.housekeeping import Housekeeping
 from ralph.adapters.redaction import refuse_secret
 from ralph.adapters.worktrees import add_worktree, admin_folder, forget_worktree
 from ralph.core.constants import changed_constants, constants_of
@@ -93,12 +94,18 @@ class GitRepo:
             ) from None
         self._common = Path(self._git("rev-parse", "--path-format=absolute", "--git-common-dir"))
         self._trees, self._redact, self._remove = trees, redact, remove
+        self._house = Housekeeping(self._common, self._git)
         self._prefix = arena.resolve().relative_to(self._top).as_posix()
         self._pathspecs = [f":(top,glob){self.inside(glob)}" for glob in editable]
         self._editable = ", ".join(editable)
         self._known: dict[str, dict[str, bytes]] = {}  # by full name of commit or tree, which never means anything else
 
     # --- where things are
+
+    @property
+    def store(self) -> Path:
+        """The repository's own folder, `.git`."""
+        return self._common
 
     @property
     def top(self) -> Path:
@@ -155,6 +162,7 @@ class GitRepo:
     def open_campaign(self, campaign: str, base: str) -> None:
         """Make the branch if it is not there, and clear locks that a killed git of ours left on our own refs."""
         self._clear_stale_locks(campaign)
+        self._house.begin(self._common / f"refs/ralph/{campaign}/experiments")
         if self._rev(branch_ref(campaign)) is None:
             self._git("update-ref", "-m", f"ralph: open {campaign}", branch_ref(campaign), base, NOTHING)
 
@@ -188,9 +196,16 @@ class GitRepo:
     # --- worktrees
 
     def checkout(self, name: str, commit: str) -> Path:
-        """A fresh detached worktree, and the index of ours that `examine` will hold it against."""
-        self.discard(name)
+        """A fresh detached worktree, and the index of ours that `examine` will hold it against.
+
+        An empty folder in its place stays the same one: an agent may stand by in a sandbox that shows it.
+        """
         path = self._trees / name
+        if is_empty_folder(path):
+            self._index(path).unlink(missing_ok=True)
+            forget_worktree(self._common, path)
+        else:
+            self.discard(name)
         self._trees.mkdir(parents=True, exist_ok=True)
         sha = commit if FULL_NAME.fullmatch(commit) else self._git("rev-parse", "--verify", f"{commit}^{{commit}}")
         admin = add_worktree(self._common, path, sha)
@@ -315,6 +330,7 @@ class GitRepo:
             if pinned and self._git("show", "-s", "--format=%T %P", pinned) == f"{change.tree} {base}":
                 return pinned
             self.pin(ref, sha)
+        self._house.pinned()
         if change.tree in self._known:
             self._remember(sha, self._known[change.tree])
         return sha

@@ -196,6 +196,7 @@ class LocalRunner:
                 env=env,
                 arena_env=self._run.env,
                 writable=tuple(writable),
+                hidden=(self._repo.store,),
                 deadline_s=None if early else self._run.setup_s if gun else self._whole_s(),
                 pass_fds=(gun.theirs.fileno(),) if gun else (),
             )

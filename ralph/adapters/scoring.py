@@ -14,6 +14,7 @@ from typing import Any
 
 from ralph.adapters.data import PreparedData
 from ralph.adapters.domains import Domains, Start, finished, log_of, read_log, shell
+from ralph.adapters.home import homes
 from ralph.adapters.process import Child, Exit, ExitReason
 from ralph.adapters.redaction import redact_file, redact_folder
 from ralph.adapters.runner import ARTIFACT, LIMITS, OUT
@@ -112,7 +113,12 @@ class ArenaScorer:
                 cwd=self._seal.folder if sealed else self._seal.folder / ARENA,
                 env=env,
                 writable=(answer,),
-                visible=(run_dir, *((self._data.descriptor.parent,) if self._data else ()), self._seal.folder),
+                visible=(
+                    run_dir,
+                    *((self._data.descriptor.parent,) if self._data else ()),
+                    self._seal.folder,
+                    *(() if sealed else homes()),  # a program of the user's
+                ),
                 deadline_s=self._config.score.timeout_s,
             )
         )

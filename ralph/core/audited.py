@@ -27,6 +27,11 @@ class Audits:
         """Whether any is at work or to be done."""
         return bool(self.owed)
 
+    @property
+    def wanted(self) -> set[int]:
+        """The experiments whose artifacts these are."""
+        return {id_ for id_, _ in self.owed} | ({self.at_work.id} if self.at_work else set())
+
 
 def owe(audits: Audits, e: Experiment) -> Audits:
     """A kept experiment's artifacts are to be audited, each once."""

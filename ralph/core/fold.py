@@ -1,7 +1,7 @@
 """The state of a campaign is a fold of its ledger: replaying the same events gives the same state, always.
 
 `State` is the one value here that changes in place, by `apply` alone, so that folding a hundred thousand
-experiments stays linear; everything it holds is frozen.
+experiments stays linear; everything it holds is frozen, but for the shelf of experiments and the table of programs.
 """
 
 import math
@@ -14,6 +14,9 @@ from typing import assert_never
 from ralph.core import audited
 from ralph.core import transitions as tr
 from ralph.core.audited import Audits
+from ralph.core.lineage import descend
+from ralph.core.meanings import Meanings
+from ralph.core.shelf import Shelf
 from ralph.core.statistics import UNKNOWN, Noise, mean
 from ralph.core.weather import Weather, weather_after
 from ralph.errors import LedgerError
@@ -65,14 +68,15 @@ class State:
     """All that the ledger says. Experiments are in `experiments` by id; `open_ids` are those not settled yet.
 
     Of `supervised_s`, the seconds that a supervisor was alive, `busy_s` had something in flight; for `hidden_s` of
-    these an agent thought while a run or its scoring went on, and for `limited_s` there was nothing to do but wait for
-    a provider. `since` says when an open experiment entered its phase. `touched` are the constants that any candidate
-    changed; `meanings` says who was the first to try a program, or the first after one whose verdict was void, which
-    says nothing about it. By agent: `spent`; `weather`, while its provider sends it away; `exhausted`, why its budget
-    allows no call more (the last two until the human starts the loop again). `lane_waits` says who has the device that
-    the next run should have; `disturbed_runs` were void because theirs was not theirs alone, the last `disturbed_by`.
-    `at_work` are the runs that have a lane, by the experiment for which they are made; `kept_as` finds the baseline and
-    what was kept by commit; `staleness` counts verdicts, and keeps among them, by how old the proposal was.
+    these an agent thought while a run or its scoring went on, and for `limited_s` there was nothing to do but wait
+    for a provider. `since` says when an open experiment entered its phase. `touched` are the constants that any
+    candidate changed; `lineage` are all constants of the latest incumbents, by commit; `meanings` says who was the
+    first to try a program, or the first after one whose verdict was void, which says nothing about it. By agent:
+    `spent`; `weather`, while its provider sends it away; `exhausted`, why its budget allows no call more (the last
+    two until the human starts the loop again). `lane_waits` says who has the device that the next run should have;
+    `disturbed_runs` were void because theirs was not theirs alone, the last `disturbed_by`. `at_work` are the runs that
+    have a lane, by the experiment for which they are made; `kept_as` finds the baseline and what was kept by commit;
+    `staleness` counts verdicts, and keeps among them, by how old the proposal was.
     """
 
     campaign: str = ""
@@ -81,7 +85,7 @@ class State:
     opened: datetime | None = None
     seq: int = 0
     last_at: datetime | None = None
-    experiments: dict[int, Experiment] = field(default_factory=dict)
+    experiments: Shelf = field(default_factory=Shelf)
     open_ids: list[int] = field(default_factory=list)
     incumbent_id: int | None = None
     keeps: list[int] = field(default_factory=list)
@@ -127,8 +131,10 @@ class State:
     disturbed_runs: int = 0
     disturbed_by: str = ""
     touched: set[str] = field(default_factory=set)
-    meanings: dict[str, int] = field(default_factory=dict)
+    meanings: Meanings = field(default_factory=Meanings)
+    lineage: dict[str, Mapping[str, JsonValue]] = field(default_factory=dict)
     audits: Audits = field(default_factory=Audits)
+    memo: dict[str, object] = field(default_factory=dict, compare=False, repr=False)  # what follows from all this
     _squares: float = 0.0
     _dof: int = 0
     _scores: dict[int, tuple[float, ...]] = field(default_factory=dict)
@@ -167,14 +173,9 @@ class State:
         return self._run(self._get(hand.owner), hand.run)
 
     def resolved_constants(self, id: int) -> dict[str, JsonValue]:  # noqa: A002 - the word of the ledger
-        """All known constants of an experiment: the baseline's, changed along the line of its bases."""
-        chain = [id]
-        while chain[-1] != 0 and (parent := self.kept_as.get(self.experiments[chain[-1]].base)) is not None:
-            chain.append(parent)
-        values = dict(self.constants)
-        for link in reversed(chain):
-            values.update(self.experiments[link].constants)
-        return values
+        """All known constants of an experiment: those of its base, changed by its own."""
+        e = self.experiments[id]
+        return {**self.lineage.get(e.base, self.constants), **e.constants}
 
     def apply(self, entry: Entry) -> None:
         """Take one more entry into account. Raises LedgerError when it cannot follow what came before."""
@@ -203,6 +204,8 @@ class State:
                 self._owe(self._change(event.id, phase=Phase.DONE))
                 self.open_ids.remove(event.id)
                 self.since.pop(event.id, None)
+                for old in self.experiments.let_go_of_old({self.incumbent_id, *self.audits.wanted}):
+                    self._scores.pop(old, None)
             case _:
                 assert_never(event)
 
@@ -244,8 +247,10 @@ class State:
         self.since[0] = at
 
     def _mean(self, meaning: str, id: int) -> None:  # noqa: A002 - the word of the ledger
-        first = self.experiments.get(self.meanings.get(meaning, -1))
-        if meaning and (first is None or first.verdict is Verdict.VOID):
+        if not meaning:
+            return
+        first = self.meanings.get(meaning)
+        if first is None or self.experiments.rows.verdict(first) is Verdict.VOID:
             self.meanings[meaning] = id
 
     def _control(
@@ -387,6 +392,7 @@ class State:
         if event.verdict is Verdict.KEEP:
             self.incumbent_id = event.id
             self.kept_as[now.commit] = event.id
+            descend(self.lineage, self.constants, now)
             if event.id != 0:
                 self.keeps.append(event.id)
         if now.verdict in (Verdict.KEEP, Verdict.DISCARD):
@@ -431,9 +437,9 @@ def _squares(scores: tuple[float, ...]) -> float:
     return sum((s - centre) ** 2 for s in scores)
 
 
-def fold(entries: Iterable[Entry]) -> State:
-    """Replay a whole ledger."""
-    state = State()
+def fold(entries: Iterable[Entry], state: State | None = None) -> State:
+    """Replay a whole ledger; or its end, on the state of what stands before."""
+    state = State() if state is None else state
     for entry in entries:
         state.apply(entry)
     return state

@@ -214,7 +214,7 @@ def advice(state: State) -> str:
         named = ", ".join(code(name.rpartition(":")[2], 40) for name in untried[:UNTRIED])
         more = f" and {len(untried) - UNTRIED} more" if len(untried) > UNTRIED else ""
         lines.append(f"Never touched so far: {named}{more}.")
-    if state.judged >= RECENT and not findings.since(state.keeps, max(state.experiments) - RECENT + 1):
+    if state.judged >= RECENT and not findings.since(state.keeps, state.experiments.last - RECENT + 1):
         lines.append(
             "Nothing was kept among the last twenty: a new direction in the guidance helps more than another night."
         )

@@ -116,9 +116,10 @@ def _audit(state: State) -> View | None:
     return {"keeps": found.keeps, **numbers, "finding": str(found.finding) if found.finding else None}
 
 
-def log_view(state: State) -> list[View]:
-    """`ralph log --json`: every experiment, oldest first; `verdict` is null while it is in flight."""
-    return [_log_row(state, e) for _, e in sorted(state.experiments.items())]
+def log_view(state: State, last: int | None = None) -> list[View]:
+    """`ralph log --json`: every experiment, or the `last` ones, oldest first; `verdict` is null while in flight."""
+    ids = list(state.experiments) if last is None else list(state.experiments)[-last:]
+    return [_log_row(state, state.experiments[id_]) for id_ in ids]
 
 
 def _log_row(state: State, e: Experiment) -> View:
@@ -148,7 +149,7 @@ def show_view(state: State, id: int) -> View:  # noqa: A002 - the word of the le
     Raises:
         KeyError: there is no such experiment.
     """
-    e = state.experiments[id]
+    e = state.experiments.whole(id)
     return {
         **_log_row(state, e),
         "phase": str(e.phase),

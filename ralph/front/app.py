@@ -11,6 +11,7 @@ from datetime import datetime, timedelta
 from pathlib import Path
 
 import ralph
+from ralph.adapters import shims
 from ralph.adapters.agents.launcher import AgentLauncher
 from ralph.adapters.agents.presets.outfit import login_files
 from ralph.adapters.clock import ShiftedClock, SystemClock
@@ -23,11 +24,12 @@ from ralph.adapters.disk import GB, FolderDisk
 from ralph.adapters.domains import Domains
 from ralph.adapters.gateway.upstream import require_keys
 from ralph.adapters.git import GitRepo
+from ralph.adapters.home import homes, programs_in
 from ralph.adapters.lanes import LaneRunner, LaneScorer, lane_devices, shown_alone
 from ralph.adapters.ledger import FileLedger
 from ralph.adapters.limits import MB
 from ralph.adapters.lock import FolderLock
-from ralph.adapters.machine import compilers, cuda_uuids, resolve_device
+from ralph.adapters.machine import compilers, cuda_uuids, device_name, resolve_device
 from ralph.adapters.notify import Notifier
 from ralph.adapters.papers import FilePapers
 from ralph.adapters.prepare import prepare
@@ -38,6 +40,7 @@ from ralph.adapters.runner import LocalRunner
 from ralph.adapters.sandbox import SandboxLevel, reached
 from ralph.adapters.scoring import ArenaScorer
 from ralph.adapters.seal import Seal
+from ralph.adapters.snapshot import Snapshots
 from ralph.adapters.trash import Trash
 from ralph.config import Config, DeviceTable, load
 from ralph.core.actions import End
@@ -48,14 +51,12 @@ from ralph.core.disturbance import Bounds
 from ralph.core.lanes import Lanes
 from ralph.core.mix import Policy
 from ralph.core.step import Limits, Rules
-from ralph.core.views import history_row, results_line
 from ralph.errors import ConfigError, DiskError
 from ralph.front import campaign
 from ralph.front.parking import machine_refused, parked_page
 from ralph.front.recalling import JudgedExperiments
 from ralph.front.watcher import ServiceWatcher, TerminalWatcher
 from ralph.layout import Layout
-from ralph.model import Phase
 from ralph.ports import Device, Runner, Scorer, World
 from ralph.supervisor.loop import Supervisor
 
@@ -88,7 +89,7 @@ def run_loop(layout: Layout, wishes: Wishes) -> End:
         raise DiskError(machine_refused(error)) from None
     try:
         become_subreaper()
-        with parked_page(layout):
+        with parked_page(layout), shims.reserve.kept():
             return _locked_loop(layout, wishes, notifier)
     finally:
         lock.release()
@@ -108,7 +109,8 @@ def _locked_loop(layout: Layout, wishes: Wishes, notifier: Notifier) -> End:
     redact = redactor_of(os.environ, config)
     trash = Trash(layout.trash, lambda words: papers.log(words))
     repo = GitRepo(layout.arena, layout.trees, config.arena.editable, redact=redact, remove=trash.throw)
-    state = campaign.entered(layout, new=wishes.new)
+    found = campaign.entered(layout, new=wishes.new)
+    state = found.state
     disk = FolderDisk((layout.state, layout.root, repo.top), layout.ballast, round(config.limits.spare_disk_gb * GB))
     if not state.campaign and (shortage := disk.shortage()):
         raise DiskError(shortage)
@@ -167,12 +169,12 @@ def _locked_loop(layout: Layout, wishes: Wishes, notifier: Notifier) -> End:
         FilePapers(layout, config.arena.program, config.arena.metric, recall, redact, trash.throw) as papers,
         trash,
     ):
-        ledger = FileLedger(layout.ledger, clock.utc, redact=redact, on_full=disk.relieve)
+        ledger = FileLedger(layout.ledger, clock.utc, redact=redact, on_full=disk.relieve, after=found.mark)
         if ledger.torn:
             papers.log(f"cut {len(ledger.torn)} bytes of a line that was being written when its writer died")
         if not papers.has_tables():
-            over = [e.id for e in state.experiments.values() if e.phase is Phase.DONE]
-            papers.rebuild([history_row(state, id_) for id_ in over], [results_line(state, id_) for id_ in over])
+            papers.rebuild(campaign.tables(layout))
+        snapshots = Snapshots(layout.snapshot, ledger, found.mark.offset if found.used else 0)
         world = World(
             clock=clock,
             ledger=ledger,
@@ -186,6 +188,7 @@ def _locked_loop(layout: Layout, wishes: Wishes, notifier: Notifier) -> End:
             control=control,
             watcher=ServiceWatcher(TerminalWatcher(lambda: supervisor.state), notifier, lambda: supervisor.state),
             disk=disk,
+            keep=lambda: snapshots.keep(supervisor.state),
             reach=crash_points(os.environ.get(CRASH_VARIABLE, "")),
             picture_every_s=math.inf if NO_PICTURE_VARIABLE in os.environ else PICTURE_EVERY_S,
             pid=os.getpid(),
@@ -193,7 +196,8 @@ def _locked_loop(layout: Layout, wishes: Wishes, notifier: Notifier) -> End:
             version=ralph.__version__,
             sandbox=str(domains.level),
         )
-        supervisor = Supervisor(world, rules_of(config, wishes, clock.utc(), lanes), options_of(config, device))
+        rules = rules_of(config, wishes, clock.utc(), lanes)
+        supervisor = Supervisor(world, rules, options_of(config, device), state)
         papers.catch_up()
         ending = supervisor.run(opening)
         stop = supervisor.state.stop_requested
@@ -221,7 +225,8 @@ def compile_cache(layout: Layout, config: Config, device: str) -> CompileCache |
 
 def lanes_of(config: Config, device: str) -> tuple[Lane, ...]:
     """The lanes of this machine. Where there are several GPUs, a run is shown its own."""
-    devices = lane_devices(config, device)
+    gpus = [device_name(f"cuda:{index}") for index in range(len(cuda_uuids()))] if device.startswith("cuda") else []
+    devices = lane_devices(config, device, gpus)
     if len(devices) == 1 or device == "none":
         return tuple(Lane(device=each, name=each, shown={}) for each in devices)
     shown = [shown_alone(cuda_uuids()[int(each.partition(":")[2])]) for each in devices]
@@ -305,10 +310,21 @@ def rules_of(config: Config, wishes: Wishes, now: datetime, lanes: Sequence[Lane
 
 
 def domains_of(layout: Layout, config: Config, repo: GitRepo) -> Domains:
-    """What all children may read, and what none of them finds: our state, and the logins in the user's home."""
-    logins = login_files(os.environ, Path.home())
+    """What all children may read, and what none of them finds: our state, and the user's home but for programs.
+
+    Raises:
+        ConfigError: sandbox.visible names what does not exist.
+    """
+    shown = tuple(layout.arena / Path(name).expanduser() for name in config.sandbox.visible)
+    for path in shown:
+        if not path.exists():
+            raise ConfigError(f"arena.toml: sandbox.visible names {path}, which does not exist; make it or take it out")
+    programs = [path for home in homes() for path in programs_in(home, os.environ.get("PATH", ""))]
     return Domains(
-        sandbox_level(config), visible=(layout.root, repo.top), hidden=(layout.state, *logins), limits=config.limits
+        sandbox_level(config),
+        visible=(layout.root, repo.top, repo.store, *programs, *shown),
+        hidden=(layout.state, *homes(), *login_files(os.environ, Path.home())),
+        limits=config.limits,
     )
 
 

@@ -23,6 +23,7 @@ from ralph.events import (
     LaneWaits,
     Paused,
     Resumed,
+    Settled,
     StopRequested,
     SupervisorStarted,
     SupervisorStopped,
@@ -36,8 +37,9 @@ STOP_WITHIN_S = 30.0  # how long the end waits for killed process trees to be go
 class Supervisor:
     """One supervisor's life in one folder."""
 
-    def __init__(self, world: World, rules: Rules, brief_options: Options) -> None:
-        self.state: State = fold(world.ledger.entries())
+    def __init__(self, world: World, rules: Rules, brief_options: Options, state: State | None = None) -> None:
+        """Go on from `state`, behind which only the ledger's entries come, or from the beginning of the ledger."""
+        self.state: State = fold(world.ledger.entries(), state)
         self._world, self._rules = world, rules
         self._experiments = Experiments(world, self.state, rules.mix, brief_options, self._record)
         self._waiting: Wait | None = None
@@ -159,6 +161,8 @@ class Supervisor:
         self.state.apply(entry)
         self._stale_report = True
         self._world.watcher.event(entry)
+        if isinstance(event, Settled | SupervisorStopped):
+            self._world.keep()
         self._new_verdict |= isinstance(event, Judged)
 
     def _show_verdict(self) -> None:
@@ -197,6 +201,7 @@ class Supervisor:
         for job in jobs:
             job.stop(reason)
         self._world.runner.drop()
+        self._world.agents.dismiss()
         deadline = self._world.clock.monotonic() + STOP_WITHIN_S
         while jobs and self._world.clock.monotonic() < deadline:
             self._world.control.wait(jobs, 1.0)
