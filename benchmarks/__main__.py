@@ -1,7 +1,7 @@
 """Run every benchmark that this machine can: `python -m benchmarks`, or `python -m benchmarks NAME …`.
 
-default_arena needs two quiet cores for half an hour, night and scale take ten minutes and more, and cuda_check needs a
-CUDA device; these run only when they are named.
+default_arena needs two quiet cores for half an hour, night and scale take ten minutes and more, and cuda_check and
+train_cuda need a CUDA device; these run only when they are named.
 """
 
 import subprocess
