@@ -206,14 +206,14 @@ class Agents(Protocol):
 
 
 class Runner(Protocol):
-    """Carries out runs. The process of a run may be started before its device is free: it imports, builds and waits."""
+    """Carries out runs. The process of a run may be started before its device is free: as far as the arena allows."""
 
     def remains(self, order: RunOrder) -> RunEnded | None:
         """How it ended, if it did before a restart. A process that was prepared and never had its device left none."""
         ...
 
     def prepare(self, order: RunOrder) -> None:
-        """Start the process of this run early; nothing happens where the arena or the device does not allow for it.
+        """Start the process of this run early: as far as the arena allows, at least up to its command.
 
         Its checkout is in use from then on. Once more changes nothing; another order of the same experiment and run
         takes its place.

@@ -3,6 +3,9 @@
 In an arena that allows for it (`run.early`) the process of the next run is started while another trains. It imports,
 builds on the host, asks for the device and waits; nobody reads what it asks until its own run begins, from when on the
 clocks run. If it ended meanwhile, that is how its run ends.
+
+Elsewhere the process of the next run is started up to the point at which the command itself would begin: folder, kill
+domain and sandbox are there, and a shell in it waits to become the command.
 """
 
 import contextlib
@@ -39,6 +42,7 @@ OUT = "out"  # RALPH_RUN_DIR, below the domain's folder
 CACHE = "cache"  # its own copy of what compilers left
 ARTIFACT = "artifact.pt2"
 TIMES = "times.json"
+HELD = "held"  # a file that says that the command does not begin before TIMES is there
 REPORT = f"{OUT}/report.json"
 REPORT_BYTES = 64 * 1024
 PROGRESS = f"{OUT}/progress.jsonl"
@@ -110,14 +114,17 @@ class LocalRunner:
         try:
             phases = Phases(**json.loads((folder / TIMES).read_text()))
         except (OSError, ValueError, TypeError):
-            if self._run.gate:
-                return None  # nobody kept its clock to the end
+            if self._run.gate or (folder / HELD).exists():
+                return None  # nobody kept its clock to the end, or it never began
             phases = Phases()
         return self._result(order, exit_, phases)
 
     def prepare(self, order: RunOrder) -> None:
-        """Start the command early, if the arena allows for it: it is not to touch the device until it is given it."""
-        if not self._early or self.prepared(order):
+        """Start the command early, if the arena allows for it: it is not to touch the device until it is given it.
+
+        Else all but the command.
+        """
+        if self.prepared(order):
             return
         if (other := self._waiting.pop((order.id, order.run), None)) is not None:
             self._end(other)
@@ -156,7 +163,7 @@ class LocalRunner:
         if waiting.order != order:
             self._end(waiting)
             return self._spawn(order, early=False)
-        waiting.run.begin(self._run.setup_s)
+        waiting.run.begin(self._run.setup_s if self._run.gate else self._whole_s())
         return waiting.run
 
     def _spawn(self, order: RunOrder, *, early: bool) -> "RunAtWork":
@@ -187,6 +194,9 @@ class LocalRunner:
             self._compiled.lay(program, cache)
             gun.before_go = partial(self._compiled.take, program, cache)
             env |= {name: value for name, value in environment(cache).items() if name not in self._run.env}
+        held = early and not self._early
+        if held:
+            (folder / HELD).touch()
         record = load_record()
         child = self._domains.start(
             Start(
@@ -199,6 +209,7 @@ class LocalRunner:
                 hidden=(self._repo.store,),
                 deadline_s=None if early else self._run.setup_s if gun else self._whole_s(),
                 pass_fds=(gun.theirs.fileno(),) if gun else (),
+                held=held,
             )
         )
         if gun is not None:
@@ -283,6 +294,7 @@ class RunAtWork:
     ) -> None:
         self._child, self._gun, self._times, self._record, self._result = child, gun, times, record, result
         self.forfeited = ""  # the rule that it broke while it waited
+        self._spawned, self._early_s = time.monotonic(), 0.0
         self._poller = select.epoll()
         self._poller.register(child.fileno(), select.EPOLLIN)
         if gun is not None:
@@ -297,11 +309,19 @@ class RunAtWork:
         """The process at the top of its tree."""
         return self._child.pid
 
-    def begin(self, setup_s: float) -> None:
-        """A prepared run begins now: its device is its own, and its clocks run."""
+    def begin(self, within_s: float) -> None:
+        """A prepared run begins now: its device is its own, and its clocks run.
+
+        `within_s` is how long it has until it is ready; without a gun, until it has ended.
+        """
         self._record = load_record()
         if self._gun is not None:
-            self._gun.begin(setup_s)
+            self._gun.begin(within_s)
+        else:
+            self._early_s = time.monotonic() - self._spawned
+            write_atomic(self._times, json.dumps(asdict(self._phases())), durable=False)
+            self._child.set_deadline(within_s)
+        self._child.release()
 
     def forfeit(self, reason: str) -> None:
         """End a prepared run that broke a rule. Returns at once."""
@@ -343,7 +363,7 @@ class RunAtWork:
 
     def _phases(self) -> Phases:
         if self._gun is None:
-            return Phases(record=self._record)
+            return Phases(early_s=self._early_s, record=self._record)
         times = self._gun.times
         return Phases(
             early_s=times.started - times.spawned,

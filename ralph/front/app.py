@@ -57,6 +57,7 @@ from ralph.front.parking import machine_refused, parked_page
 from ralph.front.recalling import JudgedExperiments
 from ralph.front.watcher import ServiceWatcher, TerminalWatcher
 from ralph.layout import Layout
+from ralph.model import ScoreMode
 from ralph.ports import Device, Runner, Scorer, World
 from ralph.supervisor.loop import Supervisor
 
@@ -243,8 +244,9 @@ def on_lanes(
     table: DeviceTable,
     owner: Path,
 ) -> tuple[Runner, Scorer]:
-    """Runner and scorer of all lanes, each of which has its device for itself."""
-    pairs = [on_device(lane.device, run_on(lane), score_on(lane), table, owner) for lane in lanes]
+    """Runner and scorer of all lanes, each of which has its device for itself; where there is none, they share one."""
+    own = lanes[:1] if lanes[0].device == "none" else lanes
+    pairs = [on_device(lane.device, run_on(lane), score_on(lane), table, owner) for lane in own]
     if len(pairs) == 1:
         return pairs[0]
     return LaneRunner([runner for runner, _ in pairs]), LaneScorer([scorer for _, scorer in pairs])
@@ -298,8 +300,8 @@ def rules_of(config: Config, wishes: Wishes, now: datetime, lanes: Sequence[Lane
         in_flight=len(lanes) + ahead,
         lanes=Lanes(
             count=len(lanes),
-            early=config.run.gate and config.run.early and on_gpu,
-            scoring=lanes[0].device != "none",
+            early=True,
+            scoring=lanes[0].device != "none" or config.score.mode is ScoreMode.REPORTED,
         ),
         limits=Limits(
             experiments=wishes.max_experiments if wishes.max_experiments is not None else budget.experiments or None,
