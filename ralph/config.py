@@ -84,6 +84,13 @@ class KeepTable(_Table):
     min_effect: float = Field(default=0.0, ge=0)
 
 
+class PruneTable(_Table):
+    """[prune]: stopping hopeless runs early, in an arena with the starting gun."""
+
+    false_stop_rate: float = Field(default=0.05, ge=0, le=0.5)
+    spot_checks: float = Field(default=0.1, gt=0, le=1)
+
+
 class AgentTable(_Table):
     """[agent]: who proposes."""
 
@@ -193,6 +200,7 @@ class Config(_Table):
     data: DataTable = DataTable()
     score: ScoreTable = ScoreTable()
     keep: KeepTable = KeepTable()
+    prune: PruneTable = PruneTable()
     agent: AgentTable = AgentTable()
     agents: dict[str, AgentEntry] = Field(default_factory=dict)
     budget: BudgetTable = BudgetTable()

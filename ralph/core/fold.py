@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import assert_never
 
-from ralph.core import audited
+from ralph.core import audited, curves
 from ralph.core import transitions as tr
 from ralph.core.audited import Audits
 from ralph.core.statistics import UNKNOWN, Noise, mean
@@ -111,6 +111,7 @@ class State:
     touched: set[str] = field(default_factory=set)
     meanings: dict[str, int] = field(default_factory=dict)
     audits: Audits = field(default_factory=Audits)
+    past: curves.Past = field(default_factory=curves.Past)
     _squares: float = 0.0
     _dof: int = 0
     _scores: dict[int, tuple[float, ...]] = field(default_factory=dict)
@@ -309,6 +310,7 @@ class State:
                 run = self._run(was, event.run)
                 self._put(tr.with_run(was, tr.run_ended(run, event)))
                 self._change(run.for_id, phase=tr.phase_after(event))
+                self.past = curves.after_run(self.past, event, of_incumbent=event.id == self.incumbent_id)
             case Scored():
                 self.score_s += event.seconds
                 run = self._run(was, event.run)
@@ -335,11 +337,12 @@ class State:
 
     def _judge(self, event: Judged, at: datetime) -> None:
         now = self._put(tr.judged(self._get(event.id), event, at))
+        self.past = curves.after_verdict(self.past, now, self.incumbent, self.arena)
         if event.id != 0:
             self.counts[event.verdict] += 1
         if event.crash is not None:
             self.crashes[event.crash] += 1
-        if event.id != 0 and event.verdict in (Verdict.KEEP, Verdict.DISCARD):
+        if event.id != 0 and now.scores and event.verdict in (Verdict.KEEP, Verdict.DISCARD):
             self.challengers = 0 if event.verdict is Verdict.KEEP else self.challengers + 1
         if event.verdict is Verdict.KEEP:
             self.incumbent_id = event.id

@@ -57,7 +57,7 @@ class _Point:
 
 
 def _measured(state: State, verdict: Verdict) -> list[_Point]:
-    found = ((e, estimate(state, e)) for e in state.experiments.values() if e.verdict is verdict and e.runs)
+    found = ((e, estimate(state, e)) for e in state.experiments.values() if e.verdict is verdict and e.scores)
     return [_Point(id=e.id, verdict=verdict, at=value) for e, value in found]
 
 

@@ -42,6 +42,7 @@ from ralph.core.brief import Options
 from ralph.core.decision import KeepRule
 from ralph.core.disturbance import Bounds
 from ralph.core.mix import Policy
+from ralph.core.pruning import PruneRule
 from ralph.core.step import Limits, Rules
 from ralph.core.views import history_row, results_line
 from ralph.errors import ConfigError, DiskError
@@ -214,6 +215,10 @@ def rules_of(config: Config, wishes: Wishes, now: datetime) -> Rules:
             max_runs=config.keep.max_runs,
             min_effect=config.keep.min_effect,
             direction=config.arena.direction,
+        ),
+        prune=PruneRule(
+            false_stop_rate=config.prune.false_stop_rate,
+            spot_checks=config.prune.spot_checks,
         ),
         repairs=config.agent.repairs,
         mix=mix_of(config),

@@ -226,8 +226,7 @@ class Experiments:
         if key in self.jobs:
             return
         world, e = self._world, self._state.experiments[action.id]
-        seed = e.runs[action.run - 1].seed
-        order = RunOrder(id=e.id, run=action.run, seed=seed, commit=e.commit, tree=_run_tree(e.id))
+        order = run_order(e, action.run)
         if (remains := world.runner.remains(order)) is not None:
             self._finish(remains)
             return
@@ -288,6 +287,11 @@ class Experiments:
         world.reach("settled-unrecorded")
         self._record(Settled(id=e.id))
         world.reach("settled")
+
+
+def run_order(e: Experiment, number: int) -> RunOrder:
+    """What run `number` of an experiment is started with."""
+    return RunOrder(id=e.id, run=number, seed=e.runs[number - 1].seed, commit=e.commit, tree=_run_tree(e.id))
 
 
 def _audited(said: Scored) -> Audited:

@@ -7,14 +7,16 @@ The same plan and seeds give the same ledger.
 import heapq
 import random
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Generic, TypeVar
 
+from ralph.core import pruning
+from ralph.core.curves import POINTS, Curve
 from ralph.errors import MovedBranchError, RefusedError
 from ralph.events import AgentEnded, Entry, Event, RunEnded, Scored
-from ralph.model import AgentOutcome, Change, CrashKind, JsonValue, Learning, Outcome, Proposal
+from ralph.model import AgentOutcome, Change, CrashKind, EarlyStop, JsonValue, Learning, Outcome, Proposal
 from ralph.ports import AgentOrder, Job, News, RunOrder, ScoreOrder, Signals
 
 T = TypeVar("T")
@@ -93,8 +95,9 @@ class TimedJob(Generic[T]):
         """There is nothing to select on."""
         return None
 
-    def news(self) -> None:
+    def news(self) -> News | None:
         """There is none."""
+        return None
 
     def poll(self) -> T | None:
         """The result once its time has come."""
@@ -112,11 +115,13 @@ class Lab:
 
     `provider` may end an agent in the plan's place, at this hour of the laboratory: a usage limit, an empty purse.
     `usd` and `tokens` are what each agent that proposes has spent. `busy` says who disturbs a run's device at an hour.
+    `curve` is the loss that a run logs at a share of its budget, all of which is training; without it none log any.
     """
 
     plan: Callable[[int], Plan]
     provider: Callable[[AgentOrder, datetime], AgentEnded | None] | None = None
     busy: Callable[[RunOrder, datetime], str] | None = None
+    curve: Callable[[RunOrder, float], float] | None = None
     usd: float = 0.0
     tokens: int = 0
     clock: LabClock = field(default_factory=LabClock)
@@ -124,6 +129,7 @@ class Lab:
     baseline: float = 1.0
     agent_s: float = 25.0
     run_s: float = 325.0
+    budget_s: float = 300.0
     score_s: float = 5.0
     started: list[str] = field(default_factory=list)
     signals: Signals = field(default_factory=Signals)
@@ -173,11 +179,36 @@ class LabAgents:
         return Proposal(hypothesis=plan.hypothesis, learnings=plan.learnings, replicates=plan.replicates)
 
 
+class LabRun(TimedJob[RunEnded]):
+    """A run that trains from its beginning, logs as planned, and can be ended before its time."""
+
+    def __init__(self, lab: Lab, result: RunEnded, marks: Mapping[tuple[int, int], EarlyStop]) -> None:
+        super().__init__(lab.clock, lab.run_s, result)
+        self._lab, self._began, self._marks = lab, lab.clock.seconds, marks
+
+    def news(self) -> News | None:
+        """How long it has trained, if it logs anything."""
+        seconds = self._lab.clock.seconds - self._began
+        return News(stage="training", stage_s=seconds) if self._lab.curve and seconds < self._lab.budget_s else None
+
+    def poll(self) -> RunEnded | None:
+        """The planned end, or that of a run that was stopped."""
+        ended = super().poll()
+        early = self._marks.get((ended.id, ended.run)) if ended else None
+        if ended is None or early is None or early.spared:
+            return replace(ended, early=early) if ended else None
+        took = self.due - self._began
+        stopped = replace(ended, outcome=Outcome.STOPPED, crash=None, reason=pruning.reason(early), early=early)
+        return replace(stopped, curve=(), seconds=took, train_s=took)
+
+
 class LabRunner:
     """Runs that take their time and end as planned."""
 
     def __init__(self, lab: Lab) -> None:
         self._lab = lab
+        self._marks: dict[tuple[int, int], EarlyStop] = {}
+        self._began: dict[tuple[int, int], float] = {}
 
     def remains(self, order: RunOrder) -> RunEnded | None:
         """Nothing outlives a laboratory."""
@@ -193,10 +224,12 @@ class LabRunner:
         disturbed = lab.busy(order, lab.clock.utc()) if lab.busy else ""
         if disturbed:
             crashed, outcome = False, Outcome.VOID
+        self._began[(order.id, order.run)] = lab.clock.seconds
         ended = RunEnded(
             id=order.id,
             run=order.run,
             outcome=outcome,
+            curve=self._logged(order, lab.budget_s),
             crash=plan.crash if crashed else None,
             reason=disturbed or (f"scripted: {plan.crash or plan.outcome}" if outcome is not Outcome.OK else ""),
             disturbed=disturbed,
@@ -205,7 +238,22 @@ class LabRunner:
             train_s=lab.run_s,
             peak_bytes=2**30,
         )
-        return TimedJob(lab.clock, lab.run_s, ended)
+        return LabRun(lab, ended, self._marks)
+
+    def curve(self, order: RunOrder) -> Curve:
+        """What it has logged by now."""
+        return self._logged(order, self._lab.clock.seconds - self._began[(order.id, order.run)])
+
+    def mark(self, order: RunOrder, early: EarlyStop) -> None:
+        """Remember it until the run is over."""
+        self._marks[(order.id, order.run)] = early
+
+    def _logged(self, order: RunOrder, seconds: float) -> Curve:
+        lab = self._lab
+        if lab.curve is None:
+            return ()
+        shares = [point / POINTS for point in range(1, POINTS + 1)]
+        return tuple(lab.curve(order, share) if share * lab.budget_s <= seconds else None for share in shares)
 
 
 class LabScorer:

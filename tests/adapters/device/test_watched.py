@@ -12,7 +12,7 @@ from ralph.adapters.scripted.device import ScriptedDevice
 from ralph.adapters.scripted.lab import Lab, LabScorer, Plan
 from ralph.errors import DeviceError
 from ralph.events import RunEnded
-from ralph.model import CrashKind, Outcome
+from ralph.model import CrashKind, EarlyStop, Outcome
 from ralph.ports import Job, News, RunOrder, Sample, ScoreOrder
 
 ORDER = RunOrder(id=3, run=1, seed=3001, commit="c3", tree="3-run")
@@ -57,6 +57,13 @@ class StagedRuns:
         fields: dict[str, object] = {"outcome": Outcome.OK, "record": {"tokens": 5}} | ended
         self._stages, self._ended = stages, RunEnded(id=3, run=1, **fields)  # type: ignore[arg-type]
         self.started: list[StagedRun] = []
+        self.marked: list[EarlyStop] = []
+
+    def curve(self, order: RunOrder) -> tuple[float | None, ...]:
+        return (4.0, 3.0)
+
+    def mark(self, order: RunOrder, early: EarlyStop) -> None:
+        self.marked.append(early)
 
     def remains(self, order: RunOrder) -> RunEnded | None:
         return None
