@@ -169,6 +169,7 @@ def _quantile(weighted: Sequence[tuple[float, float]], share: float) -> float | 
 
 
 def _guess(finished: Sequence[Finished], k: int, gap: float) -> float:
-    """How far behind in score those were, in the middle, that looked most like this one."""
+    """How far behind in score those were, in the middle, that looked most like this one, or the worst contender."""
     known = [(abs(g - gap), f.behind) for f in finished if (g := f.gaps[k]) is not None]
-    return median(behind for _, behind in sorted(known)[:ALIKE])
+    alike = median(behind for _, behind in sorted(known)[:ALIKE])
+    return max([alike, *(f.behind for f in finished if f.contender)])

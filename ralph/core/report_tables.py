@@ -144,7 +144,20 @@ def time_and_money(state: State, now: datetime, alive: bool) -> str:
         lines.append(f"no supervisor for {span(split.away_s)}")
     if split.hidden_s >= 1:
         lines.append(f"agents thought for {span(split.hidden_s)} while runs went on")
-    return "\n".join(("## Where the time and the money went", "", "; ".join(lines) + f". {_cost(state)}"))
+    said = f"{'; '.join(lines)}. {_early_stops(state)}{_cost(state)}"
+    return "\n".join(("## Where the time and the money went", "", said))
+
+
+def _early_stops(state: State) -> str:
+    """What was saved, and how often that was a mistake, as far as is known."""
+    past = state.past
+    if not past.stopped and not past.spared:
+        return ""
+    mistaken = f"{past.mistaken:,} of {counted(past.spared, 'spot check')}" if past.spared else "no spot check so far"
+    return (
+        f"{counted(past.stopped, 'run')} stopped early, which saved {span(past.saved_s)} of training; "
+        f"worth a second look after all: {mistaken}. "
+    )
 
 
 def _cost(state: State) -> str:

@@ -195,7 +195,7 @@ class LabRun(TimedJob[RunEnded]):
         """The planned end, or that of a run that was stopped."""
         ended = super().poll()
         early = self._marks.get((ended.id, ended.run)) if ended else None
-        if ended is None or early is None or early.spared:
+        if ended is None or early is None or early.spared or ended.disturbed:
             return replace(ended, early=early) if ended else None
         took = self.due - self._began
         stopped = replace(ended, outcome=Outcome.STOPPED, crash=None, reason=pruning.reason(early), early=early)
