@@ -17,8 +17,9 @@ from ralph.model import ArenaRecord, Experiment, Outcome, Verdict
 POINTS = 20  # of a curve, one for every twentieth of the budget
 SMOOTHED = 2  # points: each is the mean over what was logged in so many twentieths before it
 LOOKS = (0.2, 0.35, 0.5, 0.65, 0.8)  # shares of the budget at which a run is looked at
-KEPT = 200  # scored experiments that are kept in mind
-RIVALS = 32  # contenders that are a yardstick beside the incumbent
+KEPT = 400  # scored experiments that are kept in mind
+RIVALS = 16  # contenders, the latest, that are a yardstick beside the incumbent …
+RIVALS_ABOVE = 0.2  # … and the best share of them, which it is not believed to outdo by far
 INCUMBENT_RUNS = 16  # whose curves are kept
 MOST_LOSS = 1e6  # a loss beyond this counts as this
 
@@ -94,8 +95,9 @@ class Past:
     def gaps(self, losses: Curve) -> Curve:
         """How far losses at the looks are above the reference; None where either is not known.
 
-        The reference is the median over the incumbent's runs, or over the latest contenders where that is higher, so
-        that an incumbent which logs less than its loss is no bar to others.
+        The reference is the median over the incumbent's runs, but no lower than the best fifth of the latest contenders
+        had it: an incumbent which logs less than its loss shall be no bar to others. (The middle of the contenders
+        would be safer still, but they lag behind while a campaign improves fast, and little would be stopped.)
         """
         rivals = [f.losses for f in self.finished if f.contender][-RIVALS:]
         return tuple(
@@ -110,8 +112,8 @@ def _median(curves: Sequence[Curve], k: int) -> float | None:
 
 
 def _highest(own: float, rivals: Sequence[Curve], k: int) -> float:
-    theirs = _median(rivals, k)
-    return own if theirs is None else max(own, theirs)
+    theirs = sorted(loss for curve in rivals if (loss := curve[k]) is not None)
+    return max(own, theirs[int(len(theirs) * RIVALS_ABOVE)]) if theirs else own
 
 
 def after_run(past: Past, event: RunEnded, of_incumbent: bool) -> Past:
