@@ -83,9 +83,9 @@ class Ours:
     def trained(self, case: Case) -> float:
         """By our rule."""
         self._seen += 1
-        past = replace(self._past, incumbent=case.incumbent)
+        past = replace(self._past, kept={0: case.incumbent})
         bar = pruning.bar(self._rule, past, "agent")
-        early = pruning.early_stop(bar, past, _spread_out(case.losses), Direction.MIN) if bar else None
+        early = pruning.early_stop(bar, past, _spread_out(case.losses), 0, Direction.MIN) if bar else None
         if early is not None:
             early = pruning.with_lot(self._rule, early, self._name, self._seen)
             if not early.spared:
@@ -93,7 +93,7 @@ class Ours:
         one = Finished(
             agent="agent",
             losses=case.losses,
-            gaps=past.gaps(case.losses),
+            gaps=past.gaps(case.losses, 0),
             behind=case.behind,
             contender=case.contender,
             spared=early is not None,

@@ -94,7 +94,12 @@ class ToyArena:
     def nonces(self) -> dict[str, bytes]:
         """One random number per run that was carried out, by the run's folder."""
         experiments = self.root / "state" / "experiments"
-        return {p.parent.parent.relative_to(experiments).as_posix(): p.read_bytes() for p in experiments.rglob("nonce")}
+        while True:
+            try:
+                found = list(experiments.rglob("nonce"))
+                return {p.parent.parent.relative_to(experiments).as_posix(): p.read_bytes() for p in found}
+            except FileNotFoundError:
+                continue  # what is no longer needed of a run was tidied away meanwhile
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from ralph.adapters.environment import scrubbed
 from ralph.adapters.files import remove_tree
+from ralph.adapters.home import homes, named_in, values_of
 from ralph.adapters.limits import limits_of
 from ralph.adapters.process import Child, Command, Exit, ExitReason, reap_leftovers, recorded_exit, spawn
 from ralph.adapters.sandbox import TMP, Policy, SandboxLevel, wrap
@@ -29,6 +30,8 @@ class Start:
 
     `home` is what HOME holds at the start, by the path in it; only its owner may read that.
 
+    `visible` and `hidden` add to what all children find; what is hidden here no other rule shows.
+
     `port` is the one that it may connect to without network, where it has no loopback of its own (level landlock).
     """
 
@@ -39,6 +42,7 @@ class Start:
     arena_env: Mapping[str, str] = field(default_factory=dict)
     writable: tuple[Path, ...] = ()
     visible: tuple[Path, ...] = ()
+    hidden: tuple[Path, ...] = ()
     network: bool = False
     port: int | None = None
     stdin: Path | None = None
@@ -65,12 +69,16 @@ class Domains:
 
     def fresh(self, folder: Path) -> Path:
         """An empty domain folder; whatever an earlier supervisor left alive or on disk there is gone first."""
+        self.clear(folder)
+        folder.mkdir(parents=True)
+        return folder
+
+    def clear(self, folder: Path) -> None:
+        """Remove a domain's folder; whatever is alive of it is ended first."""
         if folder.exists():
             reap_leftovers(folder, REAP_S)
             remove_tree(folder)
         remove_tree(short_tmp(folder))
-        folder.mkdir(parents=True)
-        return folder
 
     def start(self, order: Start) -> Child:
         """Start it. The folder must be fresh."""
@@ -82,10 +90,12 @@ class Domains:
             _put(own[0] / name, content)
         scratch = tmp if self.level is not SandboxLevel.BWRAP else None
         writable = (*own, *([scratch] if scratch else ()), *order.writable)
+        named = [path for home in homes() for path in named_in(home, values_of(env, order.arena_env))]
+        visible = (*self._visible, *order.visible, *named)
         policy = Policy(
-            read_only=(*self._visible, *order.visible),
+            read_only=tuple(path for path in visible if path not in order.hidden),
             writable=writable,
-            hidden=self._hidden,
+            hidden=(*self._hidden, *order.hidden),
             network=order.network,
             port=order.port,
             tmp=order.folder / "tmp",

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from ralph.adapters.data import PreparedData, read_prepared
 from ralph.adapters.domains import Domains, Start, log_of, read_log, shell
+from ralph.adapters.home import homes
 from ralph.config import Config
 from ralph.core.crash import tail
 from ralph.errors import ConfigError
@@ -36,6 +37,7 @@ def prepare(layout: Layout, config: Config, device: str, domains: Domains) -> Pr
             },
             arena_env=config.run.env,
             writable=(layout.data,),
+            visible=homes(),  # the user's program, which may collect the user's texts
             network=True,
         )
     )

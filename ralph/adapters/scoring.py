@@ -9,10 +9,12 @@ import stat
 import sys
 from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from ralph.adapters.data import PreparedData
 from ralph.adapters.domains import Domains, Start, finished, log_of, read_log, shell
+from ralph.adapters.home import homes
 from ralph.adapters.process import Child, Exit, ExitReason
 from ralph.adapters.redaction import redact_file, redact_folder
 from ralph.adapters.runner import ARTIFACT, LIMITS, OUT
@@ -47,7 +49,7 @@ CRASHES = {
 
 
 class ArenaScorer:
-    """Scores in the mode that the arena asks for."""
+    """Scores in the mode that the arena asks for. `shown` shows a scorer that device alone, if there are several."""
 
     def __init__(
         self,
@@ -59,8 +61,9 @@ class ArenaScorer:
         seal: Seal,
         domains: Domains,
         redact: Redactor = SHAPES_ONLY,
+        shown: Mapping[str, str] = MappingProxyType({}),
     ) -> None:
-        self._layout, self._config, self._device = layout, config, device
+        self._layout, self._config, self._device, self._shown = layout, config, device, shown
         self._data, self._seal, self._domains, self._redact = data, seal, domains, redact
 
     def broken_seal(self) -> str:
@@ -98,6 +101,7 @@ class ArenaScorer:
             "RALPH_SEED": str(order.seed),
             "RALPH_DEVICE": self._device,
             "RALPH_SCORE": str(answer / ANSWER),
+            **self._shown,
         }
         if self._data is not None:
             env["RALPH_DATA"] = str(self._data.descriptor)
@@ -109,7 +113,12 @@ class ArenaScorer:
                 cwd=self._seal.folder if sealed else self._seal.folder / ARENA,
                 env=env,
                 writable=(answer,),
-                visible=(run_dir, *((self._data.descriptor.parent,) if self._data else ()), self._seal.folder),
+                visible=(
+                    run_dir,
+                    *((self._data.descriptor.parent,) if self._data else ()),
+                    self._seal.folder,
+                    *(() if sealed else homes()),  # a program of the user's
+                ),
                 deadline_s=self._config.score.timeout_s,
             )
         )

@@ -20,7 +20,8 @@ LOOKS = (0.2, 0.35, 0.5, 0.65, 0.8)  # shares of the budget at which a run is lo
 KEPT = 400  # scored experiments that are kept in mind
 RIVALS = 16  # contenders, the latest, that are a yardstick beside the incumbent …
 RIVALS_ABOVE = 0.2  # … and the best share of them, which it is not believed to outdo by far
-INCUMBENT_RUNS = 16  # whose curves are kept
+INCUMBENTS = 4  # the latest, whose curves are kept, since a candidate may have been made on an older one …
+INCUMBENT_RUNS = 16  # … and the latest runs of each
 MOST_LOSS = 1e6  # a loss beyond this counts as this
 
 Curve = tuple[float | None, ...]
@@ -81,10 +82,11 @@ class Finished:
 class Past:
     """The curves that a campaign keeps in mind, and what early stops have come to.
 
-    Of `spared` spot checks that were scored, `mistaken` turned out to be contenders. `saved_s` is training time.
+    `kept` are those of the latest incumbents, by experiment. Of `spared` spot checks that were scored, `mistaken`
+    turned out to be contenders. `saved_s` is training time.
     """
 
-    incumbent: tuple[Curve, ...] = ()
+    kept: Mapping[int, tuple[Curve, ...]] = field(default_factory=dict)
     begun: Mapping[int, Begun] = field(default_factory=dict)
     finished: tuple[Finished, ...] = ()
     stopped: int = 0
@@ -92,16 +94,17 @@ class Past:
     mistaken: int = 0
     saved_s: float = 0.0
 
-    def gaps(self, losses: Curve) -> Curve:
-        """How far losses at the looks are above the reference; None where either is not known.
+    def gaps(self, losses: Curve, rival: int | None) -> Curve:
+        """How far losses at the looks are above those of the incumbent `rival`; None where either is not known.
 
-        The reference is the median over the incumbent's runs, but no lower than the best fifth of the latest contenders
-        had it: an incumbent which logs less than its loss shall be no bar to others. (The middle of the contenders
-        would be safer still, but they lag behind while a campaign improves fast, and little would be stopped.)
+        That is the median over its runs, but no lower than the best fifth of the latest contenders had it: an incumbent
+        which logs less than its loss shall be no bar to others. (The middle of the contenders would be safer still, but
+        they lag behind while a campaign improves fast, and little would be stopped.)
         """
-        rivals = [f.losses for f in self.finished if f.contender][-RIVALS:]
+        theirs = self.kept.get(-1 if rival is None else rival, ())
+        contenders = [f.losses for f in self.finished if f.contender][-RIVALS:]
         return tuple(
-            None if mine is None or (own := _median(self.incumbent, k)) is None else mine - _highest(own, rivals, k)
+            None if mine is None or (known := _median(theirs, k)) is None else mine - _higher(known, contenders, k)
             for k, mine in enumerate(losses)
         )
 
@@ -111,39 +114,45 @@ def _median(curves: Sequence[Curve], k: int) -> float | None:
     return median(known) if known else None
 
 
-def _highest(own: float, rivals: Sequence[Curve], k: int) -> float:
-    theirs = sorted(loss for curve in rivals if (loss := curve[k]) is not None)
-    return max(own, theirs[int(len(theirs) * RIVALS_ABOVE)]) if theirs else own
+def _higher(known: float, contenders: Sequence[Curve], k: int) -> float:
+    theirs = sorted(loss for curve in contenders if (loss := curve[k]) is not None)
+    return max(known, theirs[int(len(theirs) * RIVALS_ABOVE)]) if theirs else known
 
 
-def after_run(past: Past, event: RunEnded, of_incumbent: bool) -> Past:
-    """Remember the curve of a run that is over, or the time that was saved by ending it."""
+def after_run(past: Past, event: RunEnded, rival: int | None) -> Past:
+    """Remember the curve of a run that is over, or the time that was saved by ending it.
+
+    `rival` is the incumbent that its experiment was made on.
+    """
     if event.outcome is Outcome.STOPPED and event.early is not None:
         saved_s = past.saved_s + event.train_s * (1 / event.early.share - 1)
         return replace(past, stopped=past.stopped + 1, saved_s=saved_s)
     if event.outcome is not Outcome.OK or not event.curve:
         return past
     losses = at_looks(event.curve)
-    if of_incumbent:
-        return replace(past, incumbent=(*past.incumbent, losses)[-INCUMBENT_RUNS:])
+    if (theirs := past.kept.get(event.id)) is not None:
+        return replace(past, kept={**past.kept, event.id: (*theirs, losses)[-INCUMBENT_RUNS:]})
     before = past.begun.get(event.id)
     now = (
         replace(before, curves=(*before.curves, losses))
         if before
-        else Begun(curves=(losses,), gaps=past.gaps(losses), spared=event.early is not None)
+        else Begun(curves=(losses,), gaps=past.gaps(losses, rival), spared=event.early is not None)
     )
     return replace(past, begun={**past.begun, event.id: now})
 
 
-def after_verdict(past: Past, e: Experiment, against: Experiment | None, arena: ArenaRecord | None) -> Past:
-    """Remember how an experiment came out `against` the incumbent of its time; a keep's curves are the next one's."""
+def after_rebase(past: Past, id: int) -> Past:  # noqa: A002 - the word of the ledger
+    """Forget the runs of an experiment that has become another program."""
+    return replace(past, begun={id_: begun for id_, begun in past.begun.items() if id_ != id})
+
+
+def after_verdict(past: Past, e: Experiment, rival: Experiment | None, arena: ArenaRecord | None) -> Past:
+    """Remember how an experiment came out against the incumbent that it was made on."""
     begun = past.begun.get(e.id)
     kept = e.verdict is Verdict.KEEP
-    if begun is None:
-        return replace(past, incumbent=()) if kept else past
-    finished, spared, mistaken = past.finished, past.spared, past.mistaken
-    best = against.score if against else None
-    if e.scores and best is not None and arena is not None and (kept or e.verdict is Verdict.DISCARD):
+    past = after_rebase(past, e.id)
+    best = rival.score if rival else None
+    if begun and e.scores and best is not None and arena is not None and (kept or e.verdict is Verdict.DISCARD):
         one = Finished(
             agent=e.agent,
             losses=begun.curves[0],
@@ -152,13 +161,10 @@ def after_verdict(past: Past, e: Experiment, against: Experiment | None, arena: 
             contender=kept or len(e.scores) > 1,
             spared=begun.spared,
         )
-        finished = (*finished, one)[-KEPT:]
-        spared, mistaken = spared + one.spared, mistaken + (one.spared and one.contender)
-    return replace(
-        past,
-        incumbent=begun.curves if kept else past.incumbent,
-        begun={id_: other for id_, other in past.begun.items() if id_ != e.id},
-        finished=finished,
-        spared=spared,
-        mistaken=mistaken,
-    )
+        mistaken = past.mistaken + (one.spared and one.contender)
+        finished = (*past.finished, one)[-KEPT:]
+        past = replace(past, finished=finished, spared=past.spared + one.spared, mistaken=mistaken)
+    if kept:
+        latest = dict(list(past.kept.items())[1 - INCUMBENTS :])
+        past = replace(past, kept={**latest, e.id: begun.curves if begun else ()})
+    return past

@@ -97,9 +97,12 @@ def bar(rule: PruneRule, past: Past, agent: str) -> Bar | None:
     return Bar(allowed=tuple(None if s is None else s.centre + worst * s.spread for s in scales))
 
 
-def early_stop(bounds: Bar, past: Past, curve: Curve, direction: Direction) -> EarlyStop | None:
-    """The first look at which a run with this curve is to be stopped; None if it may go on. None is unknown."""
-    for k, (gap, allowed) in enumerate(zip(past.gaps(at_looks(curve)), bounds.allowed, strict=True)):
+def early_stop(bounds: Bar, past: Past, curve: Curve, rival: int | None, direction: Direction) -> EarlyStop | None:
+    """The first look at which a run with this curve, made on the incumbent `rival`, is to be stopped; None if none is.
+
+    What of the curve is still to come is None.
+    """
+    for k, (gap, allowed) in enumerate(zip(past.gaps(at_looks(curve), rival), bounds.allowed, strict=True)):
         if gap is not None and allowed is not None and gap > allowed:
             guess = direction.sign * _guess(past.finished, k, gap)
             return EarlyStop(share=LOOKS[k], behind=gap, allowed=allowed, expected=guess)

@@ -37,7 +37,7 @@ class EarlyStops:
         _, id_, number = key
         e, arena = self._state.experiments[id_], self._state.arena
         news = job.news()
-        if arena is None or news is None or news.stage != "training" or not _first_run(self._state, e, number):
+        if arena is None or news is None or news.stage != "training" or not _first_run(e, number):
             return math.inf
         past_s = news.stage_s - max(LAG_S, LAG_SHARE * arena.budget_s)
         due, taken = sum(look * arena.budget_s <= past_s for look in LOOKS), self._looks.get(key, 0)
@@ -53,7 +53,8 @@ class EarlyStops:
         if bar is None or state.arena is None:
             return False
         order = run_order(e, number)
-        early = pruning.early_stop(bar, state.past, _until(world.runner.curve(order), share), state.arena.direction)
+        curve, rival = _until(world.runner.curve(order), share), state.kept_as.get(e.base)
+        early = pruning.early_stop(bar, state.past, curve, rival, state.arena.direction)
         if early is None:
             return False
         early = pruning.with_lot(self._rule, early, state.campaign, e.id)
@@ -65,9 +66,9 @@ class EarlyStops:
         return True
 
 
-def _first_run(state: State, e: Experiment, number: int) -> bool:
-    """Whether this run is the first to be scored of a candidate."""
-    return e.id not in (0, state.incumbent_id) and not e.scores and e.runs[number - 1].for_id == e.id
+def _first_run(e: Experiment, number: int) -> bool:
+    """Whether it is a candidate's own, and none before it was any good."""
+    return e.id != 0 and e.runs[number - 1].for_id == e.id and all(run.failed for run in e.runs[: number - 1])
 
 
 def _until(curve: Curve, share: float) -> Curve:

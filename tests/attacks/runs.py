@@ -187,7 +187,7 @@ PLACES = [
     _run("finds poison in HOME and TMPDIR", "what an earlier one left",
          code="for n in ('HOME', 'TMPDIR', 'XDG_CACHE_HOME', 'PWD'):\n"
          "    for p in pathlib.Path(os.environ.get(n, '.')).rglob('*'):\n"
-         "        if TOKEN in p.name or p.name == '__pycache__': breach(p)\n"),
+         "        if TOKEN in p.name or p.name == '__pycache__' and os.access(p, os.W_OK): breach(p)\n"),
     _run("leaves poison in /tmp", "later candidates", covered=WALLS,
          code="try: open(f'/tmp/poison-{TOKEN}', 'w')\nexcept OSError: pass\n"),
     _run("finds poison in /tmp", "what an earlier one left", covered=WALLS,

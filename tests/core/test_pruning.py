@@ -21,7 +21,7 @@ def finished(gaps: Sequence[float | None], behind: float, *, agent: str = "a", s
 
 
 def past_of(*rows: Finished) -> Past:
-    return Past(incumbent=(INCUMBENT,), finished=rows)
+    return Past(kept={0: (INCUMBENT,)}, finished=rows)
 
 
 def wobbling(count: int, behind: float = 0.0, agent: str = "a") -> list[Finished]:
@@ -39,7 +39,7 @@ def curve_of(gaps: Sequence[float | None]) -> Curve:
 
 def stop(past: Past, gaps: Sequence[float | None], rule: PruneRule = RULE, agent: str = "a") -> EarlyStop | None:
     bounds = bar(rule, past, agent)
-    return early_stop(bounds, past, curve_of(gaps), Direction.MIN) if bounds else None
+    return early_stop(bounds, past, curve_of(gaps), 0, Direction.MIN) if bounds else None
 
 
 def test_nothing_is_stopped_before_enough_experiments_of_that_agent_were_scored() -> None:
@@ -72,8 +72,8 @@ def test_a_run_is_stopped_at_the_first_look_at_which_it_is_too_far_behind() -> N
 def test_what_is_not_known_of_a_run_stops_it_not() -> None:
     past = past_of(*wobbling(40))
     assert stop(past, (None,) * len(LOOKS)) is None
-    assert early_stop(Bar(allowed=(0.0,) * len(LOOKS)), past, (), Direction.MIN) is None
-    without_incumbent = replace(past, incumbent=())
+    assert early_stop(Bar(allowed=(0.0,) * len(LOOKS)), past, (), 0, Direction.MIN) is None
+    without_incumbent = replace(past, kept={})
     assert stop(without_incumbent, (99.0,) * len(LOOKS)) is None
 
 
@@ -95,7 +95,7 @@ def test_what_a_stopped_run_would_have_come_to_is_what_those_did_that_looked_lik
     for direction, expected in ((Direction.MIN, 0.3), (Direction.MAX, -0.3)):
         bounds = bar(RULE, past, "a")
         assert bounds is not None
-        early = early_stop(bounds, past, curve_of((2.1,) * len(LOOKS)), direction)
+        early = early_stop(bounds, past, curve_of((2.1,) * len(LOOKS)), 0, direction)
         assert early is not None
         assert early.expected == expected
 

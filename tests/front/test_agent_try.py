@@ -237,10 +237,21 @@ def test_a_login_in_the_users_home_is_out_of_sight_in_a_try(tmp_path: Path) -> N
     login = home / ".claude" / ".credentials.json"
     login.parent.mkdir(parents=True)
     login.write_text("a login")
-    looking = f'\n[agents.looking]\nkind = "command"\ncommand = "cat {login} {home}/other"\n'
-    (home / "other").write_text("can be read")
+    looking = f'\n[agents.looking]\nkind = "command"\ncommand = "cat {login} {home}/other {home}/more/file"\n'
+    looking += '[sandbox]\nvisible = ["home/more"]\n'
+    (home / "more").mkdir()
+    (home / "more" / "file").write_text("can be read")
+    (home / "other").write_text("a diary")
     arena = toy_arena(tmp_path / "arena", [], toml=TOML + looking)
     done = arena.ralph("agent", "try", "looking", "--keep", "--json", env={"HOME": str(home)})
     log = (Path(json.loads(done.out)["folder"]) / "agent-1" / "log.txt").read_text()
-    assert "can be read" in log
+    assert "can be read" in log, "what the arena shows of it"
+    assert "a diary" not in log
     assert "a login" not in log
+
+
+def test_what_should_be_shown_of_the_home_has_to_exist(tmp_path: Path) -> None:
+    arena = toy_arena(tmp_path / "arena", [], toml=TOML + '\n[sandbox]\nvisible = ["~/nowhere"]\n')
+    done = arena.ralph("agent", "try", "script", env={"HOME": str(tmp_path)})
+    assert done.status == 2
+    assert f"sandbox.visible names {tmp_path}/nowhere, which does not exist" in done.err

@@ -69,8 +69,8 @@ class AgentLauncher:
         cwd = self._repo.arena_in(tree)
         (cwd / PROPOSAL).parent.mkdir(exist_ok=True)
         facts, brief, given = folder / "facts.json", folder / "brief.md", self._layout.history
-        write_atomic(facts, json.dumps(self._redact.within(order.facts)))
-        write_atomic(brief, order.brief.read_bytes())
+        write_atomic(facts, json.dumps(self._redact.within(order.facts)), durable=False)
+        write_atomic(brief, order.brief.read_bytes(), durable=False)
         given.touch()
         recall = self._layout.recall
         entry = self._config.agent_entry(order.agent)

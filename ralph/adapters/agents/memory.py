@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ralph.core.constants import same_value
-from ralph.core.literals import Literal
+from ralph.core.literals import Literal, literals
 from ralph.model import CrashKind, Direction, Verdict
 
 
@@ -84,7 +84,7 @@ def read_memory(
     base = code = 0
     squares, freedom = 0.0, 0
     for raw in _objects(lines):
-        known = _constants(raw.get("constants"))
+        known = literals(raw.get("constants"))
         if raw["id"] == 0:
             origin |= known
         constants = {**origin, **known}
@@ -130,12 +130,6 @@ def _objects(lines: Iterable[str]) -> Iterator[dict[str, Any]]:
             continue
         if isinstance(raw, dict) and type(raw.get("id")) is int and raw.get("verdict") in list(Verdict):
             yield raw
-
-
-def _constants(raw: object) -> dict[str, Literal]:
-    if not isinstance(raw, dict):
-        return {}
-    return {k: v for k, v in raw.items() if isinstance(v, int | float | bool | str)}
 
 
 def _is_number(value: object) -> bool:

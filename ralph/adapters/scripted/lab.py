@@ -28,8 +28,8 @@ AUDIT_SEED = 2**40  # the noise of an audit is its own
 class Plan:
     """What one experiment's agent proposes. `effect` is added to the base's true score; `refuse` breaks a rule.
 
-    On the audit split the effect is `audit_effect`, where that differs. Without a `meaning` it is an idea that nobody
-    has had.
+    `conflicts`: its change applies to no other base. On the audit split the effect is `audit_effect`, where that
+    differs. Without a `meaning` it is an idea that nobody has had.
     """
 
     effect: float = 0.0
@@ -45,6 +45,7 @@ class Plan:
     crash: CrashKind | None = None
     outcome: Outcome = Outcome.OK
     tail: str = ""
+    conflicts: bool = False
 
 
 class LabClock:
@@ -115,7 +116,7 @@ class Lab:
 
     `provider` may end an agent in the plan's place, at this hour of the laboratory: a usage limit, an empty purse.
     `usd` and `tokens` are what each agent that proposes has spent. `busy` says who disturbs a run's device at an hour.
-    `curve` is the loss that a run logs at a share of its budget, all of which is training; without it none log any.
+    `curve` is the loss that a run logs at a share of its `budget_s`; without it none log any.
     """
 
     plan: Callable[[int], Plan]
@@ -130,6 +131,7 @@ class Lab:
     agent_s: float = 25.0
     run_s: float = 325.0
     budget_s: float = 300.0
+    setup_s: float = 0.0  # of run_s; a run that is prepared has it behind it by its start, as far as there was time
     score_s: float = 5.0
     started: list[str] = field(default_factory=list)
     signals: Signals = field(default_factory=Signals)
@@ -180,16 +182,19 @@ class LabAgents:
 
 
 class LabRun(TimedJob[RunEnded]):
-    """A run that trains from its beginning, logs as planned, and can be ended before its time."""
+    """A run that logs as planned while it trains, and can be ended before its time. `go_s` is when training begins."""
 
     def __init__(self, lab: Lab, result: RunEnded, marks: Mapping[tuple[int, int], EarlyStop]) -> None:
-        super().__init__(lab.clock, lab.run_s, result)
+        super().__init__(lab.clock, result.seconds, result)
         self._lab, self._began, self._marks = lab, lab.clock.seconds, marks
+        self.go_s = self._began + result.setup_s
 
     def news(self) -> News | None:
         """How long it has trained, if it logs anything."""
-        seconds = self._lab.clock.seconds - self._began
-        return News(stage="training", stage_s=seconds) if self._lab.curve and seconds < self._lab.budget_s else None
+        seconds = self._lab.clock.seconds - self.go_s
+        if self._lab.curve is None or not 0 <= seconds < self._lab.budget_s:
+            return None
+        return News(stage="training", stage_s=seconds)
 
     def poll(self) -> RunEnded | None:
         """The planned end, or that of a run that was stopped."""
@@ -199,32 +204,58 @@ class LabRun(TimedJob[RunEnded]):
             return replace(ended, early=early) if ended else None
         took = self.due - self._began
         stopped = replace(ended, outcome=Outcome.STOPPED, crash=None, reason=pruning.reason(early), early=early)
-        return replace(stopped, curve=(), seconds=took, train_s=took)
+        return replace(stopped, curve=(), seconds=took, train_s=self.due - self.go_s)
 
 
 class LabRunner:
-    """Runs that take their time and end as planned."""
+    """Runs that take their time and end as planned. One that is prepared has a shorter set-up."""
 
     def __init__(self, lab: Lab) -> None:
         self._lab = lab
         self._marks: dict[tuple[int, int], EarlyStop] = {}
-        self._began: dict[tuple[int, int], float] = {}
+        self._go_s: dict[tuple[int, int], float] = {}
+        self._waiting: dict[RunOrder, float] = {}  # since when
 
     def remains(self, order: RunOrder) -> RunEnded | None:
         """Nothing outlives a laboratory."""
         del order
         return None
 
+    def prepare(self, order: RunOrder) -> None:
+        """Import and build from now on."""
+        if order not in self._waiting:
+            self._take(order)
+            self._lab.started.append(f"prepare {order.id}.{order.run}")
+            self._waiting[order] = self._lab.clock.seconds
+
+    def prepared(self, order: RunOrder) -> bool:
+        """Whether it waits."""
+        return order in self._waiting
+
+    def drop(self, order: RunOrder | None = None) -> None:
+        """Forget it, or all of them."""
+        for waiting in [each for each in self._waiting if order in (None, each)]:
+            self._lab.started.append(f"drop {waiting.id}.{waiting.run}")
+            del self._waiting[waiting]
+
+    def _take(self, order: RunOrder) -> float | None:
+        """Since when it waits, which it does no longer, and neither does another of its experiment and run."""
+        since = self._waiting.pop(order, None)
+        for other in [each for each in self._waiting if (each.id, each.run) == (order.id, order.run)]:
+            self.drop(other)
+        return since
+
     def start(self, order: RunOrder) -> Job[RunEnded]:
         """Train for a while."""
         lab, plan = self._lab, self._lab.plan(order.id)
+        since = self._take(order)
+        spared_s = 0.0 if since is None else min(lab.setup_s, lab.clock.seconds - since)
         lab.started.append(f"run {order.id}.{order.run}")
         crashed = plan.crash is not None and order.id != 0
         outcome = Outcome.CRASH if crashed else (plan.outcome if order.id else Outcome.OK)
         disturbed = lab.busy(order, lab.clock.utc()) if lab.busy else ""
         if disturbed:
             crashed, outcome = False, Outcome.VOID
-        self._began[(order.id, order.run)] = lab.clock.seconds
         ended = RunEnded(
             id=order.id,
             run=order.run,
@@ -234,15 +265,18 @@ class LabRunner:
             reason=disturbed or (f"scripted: {plan.crash or plan.outcome}" if outcome is not Outcome.OK else ""),
             disturbed=disturbed,
             tail=plan.tail if crashed else "",
-            seconds=lab.run_s,
-            train_s=lab.run_s,
+            seconds=lab.run_s - spared_s,
+            setup_s=lab.setup_s - spared_s,
+            train_s=lab.run_s - lab.setup_s,
             peak_bytes=2**30,
         )
-        return LabRun(lab, ended, self._marks)
+        run = LabRun(lab, ended, self._marks)
+        self._go_s[(order.id, order.run)] = run.go_s
+        return run
 
     def curve(self, order: RunOrder) -> Curve:
         """What it has logged by now."""
-        return self._logged(order, self._lab.clock.seconds - self._began[(order.id, order.run)])
+        return self._logged(order, self._lab.clock.seconds - self._go_s[(order.id, order.run)])
 
     def mark(self, order: RunOrder, early: EarlyStop) -> None:
         """Remember it until the run is over."""
@@ -310,15 +344,7 @@ class LabRepo:
         plan = self._lab.plan(int(name.split("-", maxsplit=1)[0]))
         if plan.refuse:
             raise RefusedError(plan.refuse)
-        added, removed = max(0, plan.lines_delta), max(0, -plan.lines_delta)
-        return Change(
-            tree=name,
-            files=("train.py",),
-            lines_added=added,
-            lines_removed=removed,
-            constants=plan.constants,
-            meaning=plan.meaning,
-        )
+        return _change(plan, name)
 
     def draft(self, name: str, base: str) -> str:
         """A diff in name only."""
@@ -328,12 +354,20 @@ class LabRepo:
         """Remember a ref."""
         self.refs[ref] = commit
 
+    def rebase(self, commit: str, onto: str) -> Change:
+        """The plan's change, wherever it is; or its conflict."""
+        del onto
+        plan = self._lab.plan(number := _number(commit))
+        if plan.conflicts:
+            raise RefusedError("its change of train.py does not apply there")
+        return replace(_change(plan, f"{number}-agent"), meaning="")
+
     def commit(self, change: Change, base: str, message: str, ref: str) -> str:
         """Name the commit and its true worth."""
         del message
-        number = int(change.tree.split("-")[0])
-        commit = f"c{number}"
-        lab, plan = self._lab, self._lab.plan(number)
+        lab, number = self._lab, _number(change.tree)
+        commit = f"c{number}-{len(lab.true)}" if ref in self.refs else f"c{number}"
+        plan = lab.plan(number)
         lab.true[commit] = lab.truth(base) + plan.effect
         on_audit = plan.effect if plan.audit_effect is None else plan.audit_effect
         lab.audited[commit] = lab.audit_truth(base) + on_audit
@@ -364,6 +398,22 @@ class LabRepo:
         return f"-{old}\n+{new}\n"
 
 
+def _number(name: str) -> int:
+    """The experiment of a commit or a worktree."""
+    return int(name.removeprefix("c").partition("-")[0])
+
+
+def _change(plan: Plan, tree: str) -> Change:
+    return Change(
+        tree=tree,
+        files=("train.py",),
+        lines_added=max(0, plan.lines_delta),
+        lines_removed=max(0, -plan.lines_delta),
+        constants=plan.constants,
+        meaning=plan.meaning,
+    )
+
+
 class LabControl:
     """Waiting moves the clock to the next moment at which something happens."""
 
@@ -375,9 +425,11 @@ class LabControl:
         return self._lab.signals
 
     def wait(self, jobs: Iterable[Job[object]], timeout_s: float) -> None:
-        """Jump to the earliest end."""
+        """Jump to the earliest end, or beginning of a training that logs."""
         clock = self._lab.clock
         dues = [job.due for job in jobs if isinstance(job, TimedJob)]
+        if self._lab.curve:
+            dues += [job.go_s for job in jobs if isinstance(job, LabRun) and job.go_s > clock.seconds]
         clock.seconds = max(clock.seconds, min([*heapq.nsmallest(1, dues), clock.seconds + timeout_s]))
 
 
