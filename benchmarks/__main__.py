@@ -7,7 +7,7 @@ device; these run only when they are named.
 import subprocess
 import sys
 
-EVERYWHERE = ("keep_rule", "mix", "tuner", "duplicates", "overhead")
+EVERYWHERE = ("keep_rule", "mix", "tuner", "duplicates", "overhead", "prune")
 BY_NAME = ("default_arena", "night", "cuda_check")
 
 
