@@ -1,14 +1,14 @@
 """Run every benchmark that this machine can: `python -m benchmarks`, or `python -m benchmarks NAME …`.
 
-default_arena needs two quiet cores for half an hour, night takes ten minutes and more, and cuda_check needs a CUDA
-device; these run only when they are named.
+default_arena needs two quiet cores for half an hour, night and scale take ten minutes and more, and cuda_check needs a
+CUDA device; these run only when they are named.
 """
 
 import subprocess
 import sys
 
 EVERYWHERE = ("keep_rule", "mix", "tuner", "duplicates", "overhead", "prune")
-BY_NAME = ("default_arena", "night", "cuda_check")
+BY_NAME = ("default_arena", "night", "scale", "cuda_check")
 
 
 def main(names: list[str]) -> int:

@@ -20,7 +20,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -40,6 +40,7 @@ from tests.provider import Provider, Reply, Request, ToolCall, Usage
 RESULTS = Path(__file__).with_name("results") / "overhead.json"
 WARM_UP = 2  # first iterations of a loop that do not count
 WAIT_S = 4.0  # how long the waiting supervisor is looked at
+RUN_S = 3  # a run that leaves time for a standby
 COUNT = 10  # commands timed
 
 TOML = """\
@@ -48,7 +49,7 @@ name = "overhead"
 editable = ["train.py"]
 
 [run]
-command = "{python} -I -S train.py"
+command = "{pause}{python} -I -S train.py"
 budget_s = 20
 gate = false
 device = "none"
@@ -102,13 +103,15 @@ def answer(request: Request) -> Reply:
     if request.body["messages"][-1]["role"] == "tool":
         said = {"hypothesis": f"idea {request.number}, because it is the next; expect nothing", "expected": "0"}
         return Reply(tools=[ToolCall("submit", said)], usage=Usage())
-    code = START.replace("RATE = 0.5", f"RATE = {0.5 + request.number / 1e6:.6f}")
+    code = START.replace("RATE = 0.5", f"RATE = {0.5 + (request.number + 1) / 1e6:.6f}")
     return Reply(tools=[ToolCall("write", {"path": "train.py", "text": code})], usage=Usage())
 
 
-def arena(folder: Path, agent: str, url: str = "http://127.0.0.1:9") -> ToyArena:
+def arena(folder: Path, agent: str, url: str = "http://127.0.0.1:9", pause: str = "") -> ToyArena:
     """A repository with the trivial run."""
-    made = toy_arena(folder, [], train=START, toml=TOML.format(agent=agent, url=url, python=sys.executable))
+    made = toy_arena(
+        folder, [], train=START, toml=TOML.format(agent=agent, url=url, python=sys.executable, pause=pause)
+    )
     (folder / "shell.sh").write_text(SHELL)
     git(folder, "add", ".")
     git(folder, "commit", "-q", "-m", "A shell agent")
@@ -116,8 +119,46 @@ def arena(folder: Path, agent: str, url: str = "http://127.0.0.1:9") -> ToyArena
     return made
 
 
-def looped(folder: Path, mine: Mine, iterations: int) -> dict[str, float]:
-    """Seconds an iteration takes, and until its agent was ready.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Loop:
+    """What one loop of ours told: its ledger, and when its model was asked (seconds since the epoch)."""
+
+    folder: Path
+    mine: Mine
+    entries: list[Entry]
+    asked: list[float]
+
+    def begun(self) -> list[Entry]:
+        """The decisions to brief, in order."""
+        return [entry for entry in self.entries if isinstance(entry.event, Briefed)]
+
+    def seconds_each(self) -> float:
+        """Seconds an iteration takes, from decision to decision, once the loop is warm."""
+        begun = self.begun()[WARM_UP:]
+        return (begun[-1].at - begun[0].at).total_seconds() / (len(begun) - 1)
+
+    def ready_s(self) -> list[float]:
+        """Seconds from each decision to its agent's first doing: its first line, its first call, the tuner's all."""
+        ends = {entry.event.id: entry.at for entry in self.entries if isinstance(entry.event, AgentEnded)}
+        return [
+            self._until_ready(entry, ends[entry.event.id]) for entry in self.begun() if isinstance(entry.event, Briefed)
+        ]
+
+    def _until_ready(self, entry: Entry, end: datetime) -> float:
+        assert isinstance(entry.event, Briefed)
+        at = entry.at.timestamp()
+        match self.mine.agent:
+            case "shell":
+                log = self.folder / "state" / "experiments" / f"{entry.event.id:06d}" / "agent-1" / "log.txt"
+                return float(log.read_text()) - at
+            case "model":
+                return min(call for call in self.asked if call >= at - 0.001) - at
+            case _:
+                return end.timestamp() - at
+
+
+def looped(folder: Path, mine: Mine, iterations: int, pause: str = "") -> Loop:
+    """A loop of so many iterations in an empty folder, each run after a pause of the shell's.
 
     Raises:
         RuntimeError: the loop ended otherwise than it should.
@@ -129,35 +170,22 @@ def looped(folder: Path, mine: Mine, iterations: int) -> dict[str, float]:
         return answer(request)
 
     with Provider(note) as provider:
-        made = arena(folder, mine.agent, f"{provider.url}/v1")
-        done = made.ralph("loop", "--max-experiments", str(iterations + WARM_UP), timeout_s=600)
+        made = arena(folder, mine.agent, f"{provider.url}/v1", pause)
+        done = made.ralph("loop", "--max-experiments", str(iterations + WARM_UP), timeout_s=900)
     entries = list(read_entries(folder / "state" / "ledger.jsonl"))
     ends = [e.event for e in entries if isinstance(e.event, AgentEnded)]
     if done.status or any(end.outcome is not AgentOutcome.PROPOSED for end in ends):
         raise RuntimeError(f"{mine.name}: status {done.status}, {done.err[-400:]}{ends[-1:]}")
-    begun = [entry for entry in entries if isinstance(entry.event, Briefed)][WARM_UP:]
+    return Loop(folder=folder, mine=mine, entries=entries, asked=asked)
+
+
+def readiness(folder: Path, mine: Mine, rounds: int) -> dict[str, float]:
+    """Until an agent is ready: the first of a loop, and those that could stand by while a run went on."""
+    told = [looped(folder / f"ready-{n}-{mine.agent}", mine, 2, f"sleep {RUN_S} && ").ready_s() for n in range(rounds)]
     return {
-        "seconds": (begun[-1].at - begun[0].at).total_seconds() / (len(begun) - 1),
-        "ready": statistics.median(_until_ready(folder, mine, begun, asked)),
+        "first": statistics.median(each[0] for each in told),
+        "later": statistics.median(seconds for each in told for seconds in each[1:]),
     }
-
-
-def _until_ready(folder: Path, mine: Mine, begun: list[Entry], asked: list[float]) -> Iterator[float]:
-    """Seconds from the decision to its agent's first doing: its first line, its first call, the tuner's whole work."""
-    ends = {
-        e.event.id: e.at for e in read_entries(folder / "state" / "ledger.jsonl") if isinstance(e.event, AgentEnded)
-    }
-    for entry in begun:
-        assert isinstance(entry.event, Briefed)
-        at = entry.at.timestamp()
-        match mine.agent:
-            case "shell":
-                began = folder / "state" / "experiments" / f"{entry.event.id:06d}" / "agent-1" / "log.txt"
-                yield float(began.read_text()) - at
-            case "model":
-                yield min(call for call in asked if call >= at - 0.001) - at
-            case _:
-                yield (ends[entry.event.id] - entry.at).total_seconds()
 
 
 def waiting_share(folder: Path) -> float:
@@ -225,13 +253,11 @@ def bare(folder: Path) -> dict[str, float]:
 def measured(place: Path, iterations: int, rounds: int, folder: Path) -> dict[str, Any]:
     """All of it: every loop once in each round, then the supervisor at rest."""
     times: dict[str, list[float]] = {}
-    ready: dict[str, list[float]] = {}
     missing = {rival.name: reason for rival in RIVALS if (reason := why_not(rival, place))}
     for number in range(rounds):
         for mine in MINE:
-            told = looped(folder / f"{number}-{mine.agent}", mine, iterations)
-            times.setdefault(mine.name, []).append(told["seconds"])
-            ready.setdefault(mine.name, []).append(told["ready"])
+            loop = looped(folder / f"{number}-{mine.agent}", mine, iterations)
+            times.setdefault(mine.name, []).append(loop.seconds_each())
         for rival in RIVALS:
             if rival.name not in missing:
                 (where := folder / f"{number}-{rival.module}").mkdir()
@@ -249,7 +275,7 @@ def measured(place: Path, iterations: int, rounds: int, folder: Path) -> dict[st
         "fastest_s": {name: min(each) for name, each in times.items()},
         "lacks": {each.name: each.lacks for each in (*MINE, *RIVALS)},
         "missing": missing,
-        "ready_s": {name: statistics.median(each) for name, each in ready.items()},
+        "ready_s": {mine.name: readiness(folder, mine, rounds) for mine in MINE},
         "waiting_share_of_a_core": waiting_share(folder / "waiting"),
         "status_s": command_s(lambda: subprocess.run([*ralph, "status"], check=True, capture_output=True)),
         "help_s": command_s(lambda: subprocess.run([*ralph, "--help"], check=True, capture_output=True)),
@@ -281,8 +307,11 @@ def table(told: dict[str, Any]) -> str:
         figures = f"{seconds * 1e3:7.0f} {(seconds - bare_s) * 1e3:15.0f} {seconds / reference:6.2f}"
         rows.append(f"{name:22} {figures}  {told['lacks'][name]}")
     rows += [f"{name:22} left out: {reason}" for name, reason in told["missing"].items()]
-    rows += ["", "until the agent is ready (its first line, its first call, the tuner's whole work)"]
-    rows += [f"{name:22} {seconds * 1e3:7.0f} ms" for name, seconds in told["ready_s"].items()]
+    rows += ["", "from the decision to an agent's first line, first call, or the tuner's whole work, in ms"]
+    rows += [
+        f"{name:22} first of a loop {each['first'] * 1e3:5.0f}, later {each['later'] * 1e3:5.0f}"
+        for name, each in told["ready_s"].items()
+    ]
     rows += [
         "",
         f"bare agent {told['bare_s']['agent'] * 1e3:.0f} ms, bare run {bare_s * 1e3:.0f} ms",

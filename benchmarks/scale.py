@@ -17,6 +17,7 @@ Not covered: processes of agents, runs and scorers, and the picture's drawing (i
 """
 
 import argparse
+import contextlib
 import json
 import os
 import platform
@@ -27,13 +28,23 @@ import sys
 import tempfile
 import time
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-from benchmarks.scale_campaign import BEGIN, CAMPAIGN, drawn, git, program_of, words_of, write_ledger, write_repo
+from benchmarks.scale_campaign import (
+    BEGIN,
+    CAMPAIGN,
+    CONSTANTS,
+    drawn,
+    git,
+    program_of,
+    words_of,
+    write_ledger,
+    write_repo,
+)
 from ralph.adapters.files import write_atomic
 from ralph.adapters.git import GitRepo
 from ralph.adapters.ledger import FileLedger
@@ -48,7 +59,7 @@ from ralph.core.learnings import HEADING, NEW_PAGE, format_learning
 from ralph.core.step import Limits, Rules
 from ralph.core.views import results_columns
 from ralph.events import AgentEnded, Entry, Settled
-from ralph.front.campaign import measure_arena, opening, tables
+from ralph.front.campaign import measure_arena, opening
 from ralph.front.recalling import JudgedExperiments
 from ralph.layout import Layout, locate
 from ralph.model import Document, Learning
@@ -56,6 +67,7 @@ from ralph.ports import AgentOrder, Job, News, World
 from ralph.supervisor.loop import Supervisor
 
 SIZES = (10, 1_000, 10_000, 100_000)
+SMALL = 1_000  # experiments up to which a campaign is copied for each round
 WARM = 2  # iterations of a supervisor that are not counted: caches fill up, and git's as well
 RESULTS = Path(__file__).parent / "results" / "scale.json"
 
@@ -80,16 +92,20 @@ def make(folder: Path, experiments: int) -> None:
     for id_ in range(experiments + 1):
         layout.experiment(id_).mkdir(parents=True)
     _write_papers(layout, experiments, config.arena.metric)
+    RecallIndex(layout.recall, campaign=CAMPAIGN, source=_Made(experiments)).catch_up()
+
+
+def keep_snapshot(layout: Layout) -> None:
+    """The snapshot that the code of now would have left."""
     found = restore(layout.ledger, layout.snapshot, check=True)
     ledger = FileLedger(layout.ledger, lambda: datetime.now(UTC), after=found.mark)
     Snapshots(layout.snapshot, ledger).keep(found.state)
     ledger.close()
-    RecallIndex(layout.recall, campaign=CAMPAIGN, source=_Made(experiments)).catch_up()
 
 
 def _write_papers(layout: Layout, experiments: int, metric: str) -> None:
     with FilePapers(layout, "program.md", metric) as papers:
-        papers.rebuild(tables(layout))
+        papers.rebuild(_rows(experiments))
     lines = [
         format_learning(CAMPAIGN, one.id, Learning(text=f"{words_of(one)[:120]} did not help", evidence=(one.id - 1,)))
         for one in drawn(experiments)
@@ -99,6 +115,16 @@ def _write_papers(layout: Layout, experiments: int, metric: str) -> None:
     layout.learned.write_text("".join(json.dumps({"line": line}) + "\n" for line in lines), encoding="utf-8")
     assert HEADING in NEW_PAGE
     assert layout.results.read_text().startswith(results_columns(metric))
+
+
+def _rows(experiments: int) -> Iterator[tuple[Mapping[str, object], str]]:
+    """History and results, in the form of `ralph.core.views`."""
+    yield {"id": 0, "verdict": "keep", "scores": [1.0], "score": 1.0, "constants": dict(CONSTANTS)}, "-\tbaseline"
+    for one in drawn(experiments):
+        told = {"id": one.id, "verdict": str(one.kind), "reason": words_of(one), "crash": None, "scores": [one.score]}
+        more = {"score": one.score, "delta": 0.01, "agent": "tuner", "hypothesis": words_of(one)}
+        line = "\t".join(("abcdef0", f"{one.score:.6f}", "44.0", str(one.kind), words_of(one), str(one.id)))
+        yield {**told, **more, "constants": {one.constant: one.value}}, line
 
 
 class _Made:
@@ -231,15 +257,32 @@ def compare(folder: Path, sizes: Sequence[int], rounds: int, iterations: int) ->
     """All sizes in turns."""
     for size in sizes:
         began = time.perf_counter()
-        make(folder / str(size), size)
+        if not (folder / str(size)).exists():
+            make(folder / str(size), size)
+        keep_snapshot(locate(folder / str(size)))
         print(f"made a campaign of {size:,} in {time.perf_counter() - began:.0f} s", flush=True)
     seen: dict[int, dict[str, list[float]]] = {size: defaultdict(list) for size in sizes}
     for number in range(1, rounds + 1):
         for size in sizes:
-            _measure(folder / str(size), iterations, seen[size])
+            with _at_its_size(folder / str(size), size) as campaign:
+                _measure(campaign, iterations, seen[size])
         print(f"round {number} of {rounds}", flush=True)
     rows = [_row(folder / str(size), size, seen[size]) for size in sizes]
     return [_against(row, rows[0]) for row in rows]
+
+
+@contextlib.contextmanager
+def _at_its_size(folder: Path, size: int) -> Iterator[Path]:
+    """A copy of a small campaign, which would be another one after a round."""
+    if size > SMALL:
+        yield folder
+        return
+    copy = folder.with_name(f"{folder.name}-copy")
+    shutil.copytree(folder, copy, symlinks=True)
+    try:
+        yield copy
+    finally:
+        shutil.rmtree(copy)
 
 
 def _measure(folder: Path, iterations: int, seen: dict[str, list[float]]) -> None:
@@ -311,7 +354,7 @@ def main() -> None:
     parser.add_argument("--sizes", type=int, nargs="+", default=list(SIZES))
     parser.add_argument("--rounds", type=int, default=4)
     parser.add_argument("--iterations", type=int, default=12)
-    parser.add_argument("--folder", type=Path, help="where the campaigns are made, and stay")
+    parser.add_argument("--folder", type=Path, help="where the campaigns are made, and stay for the next time")
     parser.add_argument("--json", type=Path, default=RESULTS)
     parser.add_argument("--iterate", type=Path, help=argparse.SUPPRESS)
     options = parser.parse_args()

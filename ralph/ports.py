@@ -178,7 +178,19 @@ class Device(Protocol):
 
 
 class Agents(Protocol):
-    """Starts agents."""
+    """Starts agents.
+
+    A standby is a process in its final kill domain that has imported what it will need and read nothing of the
+    campaign. It serves the one order that it was started for, if that comes; else it is ended.
+    """
+
+    def stand_by(self, order: AgentOrder) -> None:
+        """Have a standby for an order that is expected next, without its brief; does nothing where it gains nothing."""
+        ...
+
+    def dismiss(self) -> None:
+        """End the standby; nothing of it is left afterwards."""
+        ...
 
     def remains(self, order: AgentOrder) -> AgentEnded | None:
         """How it ended, if it did before a restart."""

@@ -18,7 +18,7 @@ from git.exc import GitCommandError
 from git.exc import GitError as PyGitError
 
 from ralph.adapters.carrying import carried_over
-from ralph.adapters.files import remove_tree
+from ralph.adapters.files import is_empty_folder, remove_tree
 from ralph.adapters.git_output import SUBMODULE, Changed, read_changes, read_objects
 from ralph.adapters.housekeeping import Housekeeping
 from ralph.adapters.redaction import refuse_secret
@@ -196,9 +196,16 @@ class GitRepo:
     # --- worktrees
 
     def checkout(self, name: str, commit: str) -> Path:
-        """A fresh detached worktree, and the index of ours that `examine` will hold it against."""
-        self.discard(name)
+        """A fresh detached worktree, and the index of ours that `examine` will hold it against.
+
+        An empty folder in its place stays the same one: an agent may stand by in a sandbox that shows it.
+        """
         path = self._trees / name
+        if is_empty_folder(path):
+            self._index(path).unlink(missing_ok=True)
+            forget_worktree(self._common, path)
+        else:
+            self.discard(name)
         self._trees.mkdir(parents=True, exist_ok=True)
         sha = commit if FULL_NAME.fullmatch(commit) else self._git("rev-parse", "--verify", f"{commit}^{{commit}}")
         admin = add_worktree(self._common, path, sha)

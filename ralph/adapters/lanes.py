@@ -1,8 +1,7 @@
 """Several lanes on one machine: a runner and a scorer for each, and which devices they are."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
-from ralph.adapters.machine import cuda_uuids, device_name
 from ralph.config import Config
 from ralph.errors import ConfigError
 from ralph.events import RunEnded, Scored
@@ -10,16 +9,19 @@ from ralph.model import EarlyStop
 from ralph.ports import Job, Runner, RunOrder, ScoreOrder, Scorer
 
 
-def lane_devices(config: Config, device: str, name_of: Callable[[str], str] = device_name) -> tuple[str, ...]:
-    """The device of each lane. `device` is what run.device turned out to be: "cpu", "cuda:N" or "none".
+def lane_devices(config: Config, device: str, gpus: Sequence[str]) -> tuple[str, ...]:
+    """The device of each lane. GPUs: those that the arena names in lanes.devices; else, if run.device names none in
+    particular, all of the first one's kind, since scores of different kinds cannot be compared.
 
-    GPUs that the arena names in lanes.devices; else, if run.device names none in particular, all of the first one's
-    kind, since scores of different kinds cannot be compared.
+    Args:
+        config: the arena's.
+        device: what run.device turned out to be: "cpu", "cuda:N" or "none".
+        gpus: the kind of each GPU of this machine, in torch's order.
 
     Raises:
         ConfigError: a GPU that is not there or of another kind; lanes on a device that has one.
     """
-    wanted, lanes = config.run.device, config.lanes
+    lanes = config.lanes
     if device == "none":
         return ("none",) * lanes.count
     if lanes.count > 1:
@@ -31,17 +33,15 @@ def lane_devices(config: Config, device: str, name_of: Callable[[str], str] = de
         if lanes.devices:
             raise ConfigError(f"lanes.devices names {', '.join(lanes.devices)}, but runs are on the CPU here")
         return ("cpu",)
-    there = tuple(f"cuda:{index}" for index in range(len(cuda_uuids())))
-    if missing := [each for each in lanes.devices if each not in there]:
-        raise ConfigError(f"lanes.devices names {missing[0]}, but torch sees {', '.join(there) or 'no GPU'}")
-    kind = name_of(device)
-    if lanes.devices:
-        if odd := [each for each in lanes.devices if name_of(each) != kind]:
-            raise ConfigError(f"{odd[0]} is a {name_of(odd[0])}, {device} a {kind}: their scores cannot be compared")
-        return lanes.devices
-    if wanted not in ("auto", "cuda"):
-        return (device,)
-    return tuple(each for each in there if name_of(each) == kind)
+    kinds = {f"cuda:{index}": kind for index, kind in enumerate(gpus)}
+    if missing := [each for each in lanes.devices if each not in kinds]:
+        raise ConfigError(f"lanes.devices names {missing[0]}, but torch sees {', '.join(kinds) or 'no GPU'}")
+    if odd := [each for each in lanes.devices if kinds[each] != kinds[lanes.devices[0]]]:
+        first = lanes.devices[0]
+        raise ConfigError(f"{odd[0]} is a {kinds[odd[0]]}, {first} a {kinds[first]}: their scores cannot be compared")
+    if lanes.devices or config.run.device not in ("auto", "cuda"):
+        return lanes.devices or (device,)
+    return tuple(each for each, kind in kinds.items() if kind == kinds[device])
 
 
 def shown_alone(uuid: str) -> dict[str, str]:

@@ -76,7 +76,7 @@ class LearningsPage:
             if not was_known:
                 return None
             present = {each.line for each in self._page.learnings}
-            appended = tuple(line for line in new if not self._appended[line] and line not in present)
+            appended = tuple(line for line in dict.fromkeys(new) if not self._appended[line] and line not in present)
             return "".join(f"{line}\n" for line in appended)
 
         left = append_shared(self._path, compose, NEW_PAGE, known=known)

@@ -38,7 +38,7 @@ from ralph.model import Experiment, Verdict
 EVERY_BYTES = 1 << 19  # of ledger; so much of it a restart reads, some two hundred experiments
 CHUNK = 1 << 20
 APART = frozenset({"experiments", "meanings", "memo"})  # fields of the state that have a form of their own, or none
-COLUMNS = ("verdicts", "scores", "errors", "runs", "run_s", "committed", "discarded", "failed")
+COLUMNS = ("verdicts", "scores", "errors", "runs", "run_s", "committed", "known", "stale", "discarded", "failed")
 
 
 class StaleError(ValueError):

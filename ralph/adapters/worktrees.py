@@ -29,13 +29,15 @@ def admin_folder(common: Path, tree: Path) -> Path | None:
 def add_worktree(common: Path, tree: Path, commit: str) -> Path:
     """Make an empty worktree that has `commit`, a full object name, checked out; its folder below `common`.
 
+    Where it is to be, there is nothing or an empty folder.
+
     Killed before the last line, it leaves a folder that `git worktree prune` takes away, as git itself would.
     """
     admin = _fresh_folder(common / "worktrees", tree.name)
     (admin / "commondir").write_text("../..\n")
     (admin / "HEAD").write_text(f"{commit}\n")
     (admin / "gitdir").write_text(f"{tree / '.git'}\n")
-    tree.mkdir()
+    tree.mkdir(exist_ok=True)
     (tree / ".git").write_text(f"gitdir: {admin}\n")
     return admin
 

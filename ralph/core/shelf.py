@@ -27,8 +27,9 @@ class Rows:
 
     `verdicts` are 1 for the first of `Verdict` and so on, 0 for none; `scores` are means, NaN where there is none, and
     `errors` their standard errors as far as the scorer states them; `runs` counts the scores; `run_s` are seconds on
-    the device; `committed` is 1 where there is a commit. `discarded` are ids of those with a score, `failed` of all
-    others that were not kept, each in the order of their verdicts.
+    the device; `committed` is 1 where there is a commit; `known` and `stale` count verdicts of others, which do not
+    follow from an experiment's own entries. `discarded` are ids of those with a score, `failed` of all others that were
+    not kept, each in the order of their verdicts.
     """
 
     verdicts: "array[int]" = field(default_factory=lambda: array("B"))
@@ -37,6 +38,8 @@ class Rows:
     runs: "array[int]" = field(default_factory=lambda: array("H"))
     run_s: "array[float]" = field(default_factory=lambda: array("d"))
     committed: "array[int]" = field(default_factory=lambda: array("B"))
+    known: "array[int]" = field(default_factory=lambda: array("I"))
+    stale: "array[int]" = field(default_factory=lambda: array("I"))
     discarded: "array[int]" = field(default_factory=lambda: array("I"))
     failed: "array[int]" = field(default_factory=lambda: array("I"))
 
@@ -45,7 +48,7 @@ class Rows:
         if e.verdict is None:
             return
         if (more := e.id + 1 - len(self.verdicts)) > 0:
-            for counts in (self.verdicts, self.runs, self.committed):
+            for counts in (self.verdicts, self.runs, self.committed, self.known, self.stale):
                 counts.extend([0] * more)
             for measures in (self.scores, self.errors, self.run_s):
                 measures.extend([math.nan] * more)
@@ -59,6 +62,7 @@ class Rows:
         self.errors[e.id] = stated_error(e)
         self.runs[e.id] = min(len(e.scores), 0xFFFF)
         self.run_s[e.id], self.committed[e.id] = e.run_s, bool(e.commit)
+        self.known[e.id], self.stale[e.id] = e.known, e.stale
 
     def verdict(self, id: int) -> Verdict | None:  # noqa: A002 - the word of the ledger
         """The verdict of one experiment, if it has one."""
@@ -98,7 +102,7 @@ class Shelf(MutableMapping[int, Experiment]):
             return e
         if self._read is None or id not in self:
             raise KeyError(id)
-        return self._read(id)
+        return replace(self._read(id), known=self.rows.known[id], stale=self.rows.stale[id])
 
     def __setitem__(self, id: int, e: Experiment) -> None:  # noqa: A002
         """The experiment as it is now."""
@@ -128,7 +132,10 @@ class Shelf(MutableMapping[int, Experiment]):
 
     def whole(self, id: int) -> Experiment:  # noqa: A002
         """One experiment with every text that the ledger has of it."""
-        return self._read(id) if id in self._slim and self._read is not None else self[id]
+        e = self[id]
+        if id not in self._slim or self._read is None:
+            return e
+        return replace(self._read(id), known=e.known, stale=e.stale)
 
     def let_go_of_old(self, wanted: Set[int | None]) -> list[int]:
         """Let go of what is settled and older than anybody looks back on, but for what is `wanted` or runs again."""

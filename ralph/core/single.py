@@ -10,6 +10,8 @@ from ralph.model import Experiment
 def experiment_of(entries: Iterable[Entry], id: int) -> Experiment:  # noqa: A002 - the word of the ledger
     """The experiment that these entries tell of: all that have its id, in their order.
 
+    How many verdicts of others there were meanwhile (`known`, `stale`) does not follow from these.
+
     Raises:
         LedgerError: when they do not follow from one another.
         KeyError: when they tell of no such experiment.

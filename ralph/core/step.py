@@ -241,7 +241,8 @@ def _without_baseline(state: State) -> list[Action]:
 
 
 def _last_reason(state: State) -> str:
-    last = max((e for e in state.experiments.values() if e.verdict is not None), key=lambda e: e.id)
+    latest_first = (state.experiments[id_] for id_ in range(state.experiments.last, -1, -1))
+    last = next(e for e in latest_first if e.verdict is not None)
     return f"#{last.id} {last.verdict}: {last.reason}"
 
 

@@ -29,7 +29,7 @@ from ralph.adapters.lanes import LaneRunner, LaneScorer, lane_devices, shown_alo
 from ralph.adapters.ledger import FileLedger
 from ralph.adapters.limits import MB
 from ralph.adapters.lock import FolderLock
-from ralph.adapters.machine import compilers, cuda_uuids, resolve_device
+from ralph.adapters.machine import compilers, cuda_uuids, device_name, resolve_device
 from ralph.adapters.notify import Notifier
 from ralph.adapters.papers import FilePapers
 from ralph.adapters.prepare import prepare
@@ -226,7 +226,8 @@ def compile_cache(layout: Layout, config: Config, device: str) -> CompileCache |
 
 def lanes_of(config: Config, device: str) -> tuple[Lane, ...]:
     """The lanes of this machine. Where there are several GPUs, a run is shown its own."""
-    devices = lane_devices(config, device)
+    gpus = [device_name(f"cuda:{index}") for index in range(len(cuda_uuids()))] if device.startswith("cuda") else []
+    devices = lane_devices(config, device, gpus)
     if len(devices) == 1 or device == "none":
         return tuple(Lane(device=each, name=each, shown={}) for each in devices)
     shown = [shown_alone(cuda_uuids()[int(each.partition(":")[2])]) for each in devices]

@@ -23,7 +23,7 @@ from ralph.core.actions import (
     Settle,
     Wait,
 )
-from ralph.core.asking import Mix, allowance
+from ralph.core.asking import Mix, allowance, likely
 from ralph.core.excuses import slept, starved
 from ralph.core.fold import State
 from ralph.errors import DiskError, RefusedError
@@ -157,6 +157,13 @@ class Experiments:
         world.repo.checkout(order.tree, e.base)
         self.jobs[key] = world.agents.start(self._with_brief(order, e))
         world.reach("agent_started")
+        self._stand_by()
+
+    def _stand_by(self) -> None:
+        """While an agent is at work nothing is timed: the moment for the next to import what it needs."""
+        id_ = max(self._state.experiments) + 1
+        if agent := likely(self._mix):
+            self._world.agents.stand_by(AgentOrder(id=id_, attempt=1, agent=agent, tree=_agent_tree(id_)))
 
     def _with_brief(self, order: AgentOrder, e: Experiment) -> AgentOrder:
         repo, papers, state = self._world.repo, self._world.papers, self._state

@@ -22,8 +22,10 @@ def test_a_plain_loop_is_timed_from_proposal_to_proposal(tmp_path: Path) -> None
 @pytest.mark.slow
 @pytest.mark.parametrize("mine", MINE, ids=lambda mine: mine.agent)
 def test_each_of_our_agents_is_timed_in_the_real_loop(mine: Mine, tmp_path: Path) -> None:
-    told = looped(tmp_path / "arena", mine, 2)
-    assert 0 < told["ready"] < told["seconds"] < 60
+    loop = looped(tmp_path / "arena", mine, 2)
+    assert 0 < loop.seconds_each() < 60
+    assert len(loop.ready_s()) == 4
+    assert min(loop.ready_s()) > 0
 
 
 def test_the_table_says_what_each_does_not_do_and_who_is_missing() -> None:
@@ -32,7 +34,7 @@ def test_the_table_says_what_each_does_not_do_and_who_is_missing() -> None:
         "iteration_s": {MINE[0].name: 0.1, "other": 0.05},
         "lacks": {MINE[0].name: "nothing", "other": "no sandbox"},
         "missing": {"absent": "not installed"},
-        "ready_s": {MINE[0].name: 0.05},
+        "ready_s": {MINE[0].name: {"first": 0.5, "later": 0.05}},
         "waiting_share_of_a_core": 0.001,
         "status_s": 0.2,
         "help_s": 0.05,

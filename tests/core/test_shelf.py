@@ -3,6 +3,7 @@
 import math
 import random
 from collections import defaultdict
+from dataclasses import replace
 
 import pytest
 
@@ -121,7 +122,8 @@ def test_each_experiment_follows_from_its_own_entries() -> None:
     assert any(isinstance(e.event, RunStarted) and e.event.for_id != e.event.id for e in story.entries)
     own = own_entries(story.entries)
     for id_, e in story.state.experiments.items():
-        assert experiment_of(own[id_], id_) == e or e.phase is not Phase.DONE
+        found = experiment_of(own[id_], id_)
+        assert replace(found, known=e.known, stale=e.stale) == e or e.phase is not Phase.DONE
 
 
 def test_rows_say_of_every_age_what_the_picture_shows(library: Library) -> None:
@@ -131,4 +133,5 @@ def test_rows_say_of_every_age_what_the_picture_shows(library: Library) -> None:
         assert rows.runs[id_] == len(e.scores)
         assert rows.run_s[id_] == e.run_s
         assert bool(rows.committed[id_]) == bool(e.commit)
+        assert (rows.known[id_], rows.stale[id_]) == (e.known, e.stale)
     assert list(rows.failed) == [i for i, e in told.items() if e.verdict not in (Verdict.KEEP, Verdict.DISCARD)]

@@ -134,6 +134,7 @@ class Lab:
     setup_s: float = 0.0  # of run_s; a run that is prepared has it behind it by its start, as far as there was time
     score_s: float = 5.0
     started: list[str] = field(default_factory=list)
+    expected: AgentOrder | None = None  # whose agent stands by
     signals: Signals = field(default_factory=Signals)
     true: dict[str, float] = field(default_factory=dict)
     audited: dict[str, float] = field(default_factory=dict)
@@ -157,6 +158,14 @@ class LabAgents:
         """Nothing outlives a laboratory."""
         del order
         return None
+
+    def stand_by(self, order: AgentOrder) -> None:
+        """Only say so."""
+        self._lab.expected = order
+
+    def dismiss(self) -> None:
+        """Nobody waits."""
+        self._lab.expected = None
 
     def start(self, order: AgentOrder) -> Job[AgentEnded]:
         """Think for a while."""
