@@ -121,13 +121,13 @@ def with_lot(rule: PruneRule, early: EarlyStop, campaign: str, id: int) -> Early
 
 
 def reason(early: EarlyStop) -> str:
-    """Why a run was stopped.
+    """Why a run was stopped, to be read on after that word.
 
     >>> reason(EarlyStop(share=0.35, behind=0.5123, allowed=0.2, expected=0.031))
-    'stopped at 35% of its budget: its loss was 0.512 behind, and contenders may be 0.2'
+    'at 35% of its budget: its loss was 0.512 behind, and contenders may be 0.2'
     """
     return (
-        f"stopped at {early.share:.0%} of its budget: its loss was {early.behind:.3g} behind, "
+        f"at {early.share:.0%} of its budget: its loss was {early.behind:.3g} behind, "
         f"and contenders may be {early.allowed:.3g}"
     )
 

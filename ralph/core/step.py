@@ -335,7 +335,7 @@ def _after_failed_run(state: State, e: Experiment, run: Run, now: datetime, rule
         yield from _when_calm(state, e, e, now, rules)
         return
     if run.outcome is Outcome.STOPPED:
-        yield Record(event=Judged(id=e.id, verdict=Verdict.DISCARD, reason=run.reason))
+        yield Record(event=Judged(id=e.id, verdict=Verdict.DISCARD, reason=f"stopped {run.reason}"))
     elif _mendable(e, run, rules):
         yield Record(event=Refused(id=e.id, attempt=e.attempt, reason=f"its run crashed in the set-up: {run.reason}"))
     elif Outcome.CRASH in outcomes:

@@ -122,7 +122,7 @@ def test_the_lot_is_drawn_from_the_names_and_falls_as_often_as_stated() -> None:
 
 def test_a_reason_says_when_and_by_how_much() -> None:
     assert reason(EarlyStop(share=0.5, behind=1.25, allowed=0.4)) == (
-        "stopped at 50% of its budget: its loss was 1.25 behind, and contenders may be 0.4"
+        "at 50% of its budget: its loss was 1.25 behind, and contenders may be 0.4"
     )
 
 

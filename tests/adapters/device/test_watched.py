@@ -247,3 +247,15 @@ def test_a_scoring_leases_the_device_too_and_gives_it_back() -> None:
     assert scored is not None
     assert scored.outcome is Outcome.OK
     assert not device.leased
+
+
+def test_a_run_that_was_stopped_early_on_a_busy_device_says_nothing_about_its_idea() -> None:
+    early = EarlyStop(share=0.5, behind=2.0, allowed=1.0)
+    runs = StagedRuns(outcome=Outcome.STOPPED, early=early, reason="stopped at 50% of its budget")
+    busy = finish(DeviceRunner(runs, ScriptedDevice(samples=[FOREIGN]), Care()).start(ORDER))
+    assert busy.outcome is Outcome.VOID
+    assert "pid 7 (python)" in busy.disturbed
+    runner = DeviceRunner(runs, ScriptedDevice(samples=[QUIET]), Care())
+    assert finish(runner.start(ORDER)).outcome is Outcome.STOPPED
+    runner.mark(ORDER, early)
+    assert (runner.curve(ORDER), runs.marked) == ((4.0, 3.0), [early])
