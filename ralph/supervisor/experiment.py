@@ -161,7 +161,7 @@ class Experiments:
 
     def _stand_by(self) -> None:
         """While an agent is at work nothing is timed: the moment for the next to import what it needs."""
-        id_ = max(self._state.experiments) + 1
+        id_ = len(self._state.experiments)
         if agent := likely(self._mix):
             self._world.agents.stand_by(AgentOrder(id=id_, attempt=1, agent=agent, tree=_agent_tree(id_)))
 
