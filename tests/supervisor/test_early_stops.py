@@ -1,12 +1,14 @@
 """Hopeless runs are ended in the loop: the hours, the ledger, the page, and who is never touched."""
 
+import json
 import random
 from dataclasses import replace
 
 import pytest
 
 from ralph.adapters.scripted.lab import Lab, Plan
-from ralph.core.curves import LOOKS
+from ralph.core.codec import decode, encode
+from ralph.core.curves import LOOKS, Past
 from ralph.core.fold import fold
 from ralph.core.pruning import PruneRule
 from ralph.core.views import history_row, results_line, show_view
@@ -135,9 +137,11 @@ def test_a_stopped_candidate_is_no_challenger_that_the_incumbent_has_seen_off() 
     assert state.challengers == sum(e.verdict is Verdict.DISCARD and bool(e.scores) for e in since)
 
 
-def test_a_restart_folds_the_same_past() -> None:
+def test_a_restart_has_the_same_past_from_the_ledger_or_from_what_a_snapshot_writes() -> None:
     done = night()
-    assert fold(done.ledger.entries()).past == done.supervisor.state.past
+    past = done.supervisor.state.past
+    assert fold(done.ledger.entries()).past == past
+    assert decode(Past, json.loads(json.dumps(encode(Past, past)))) == past
 
 
 def test_several_runs_at_work_are_each_looked_at() -> None:
