@@ -50,6 +50,7 @@ from ralph.core.decision import KeepRule
 from ralph.core.disturbance import Bounds
 from ralph.core.lanes import Lanes
 from ralph.core.mix import Policy
+from ralph.core.pruning import PruneRule
 from ralph.core.step import Limits, Rules
 from ralph.errors import ConfigError, DiskError
 from ralph.front import campaign
@@ -293,6 +294,10 @@ def rules_of(config: Config, wishes: Wishes, now: datetime, lanes: Sequence[Lane
             max_runs=config.keep.max_runs,
             min_effect=config.keep.min_effect,
             direction=config.arena.direction,
+        ),
+        prune=PruneRule(
+            false_stop_rate=config.prune.false_stop_rate,
+            spot_checks=config.prune.spot_checks,
         ),
         repairs=config.agent.repairs,
         mix=mix_of(config),
