@@ -17,7 +17,7 @@ from git.exc import GitError as PyGitError
 
 from ralph.adapters.files import remove_tree
 from ralph.adapters.redaction import refuse_secret
-from ralph.adapters.worktrees import admin_folder
+from ralph.adapters.worktrees import admin_folder, forget
 from ralph.core.constants import changed_constants, constants_of
 from ralph.core.meaning import meaning_of
 from ralph.core.secrets import SHAPES_ONLY, Redactor
@@ -184,8 +184,8 @@ class GitRepo:
             path.unlink()
         elif path.exists():
             remove_tree(path)
-        if admin_folder(self._common, path) is not None:
-            self._git("worktree", "prune", "--expire=now")
+        if (admin := admin_folder(self._common, path)) is not None:
+            forget(admin)
 
     def examine(self, name: str, base: str) -> Change:
         """Stage the worktree in an index of our own and hold every changed path against the rules."""

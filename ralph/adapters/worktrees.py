@@ -1,6 +1,7 @@
 """Where a repository keeps what it knows of a worktree."""
 
 import contextlib
+import shutil
 from pathlib import Path
 
 
@@ -18,3 +19,15 @@ def admin_folder(common: Path, tree: Path) -> Path | None:
             if place.name == tree.name and place.parent.resolve() == trees:
                 return file.parent
     return None
+
+
+def forget(admin: Path) -> None:
+    """Remove what a repository knows of one worktree; `git worktree prune` would forget every one that is out of reach.
+
+    In one move: any git of the user's that finds half of it fails. One of them may prune it at the same moment.
+    """
+    away = admin.parent.with_name(f"ralph-removes-{admin.name}")
+    shutil.rmtree(away, ignore_errors=True)
+    with contextlib.suppress(FileNotFoundError):
+        admin.rename(away)
+    shutil.rmtree(away, ignore_errors=True)
