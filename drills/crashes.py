@@ -42,7 +42,7 @@ def render(where: str, row: Row) -> str:
     """The table, in markdown.
 
     >>> print(render("Linux", {"kills": 2, "torn files": 0, "median_s": 0.4, "p99_s": 0.6}))
-    Seconds from the start of a process until its supervisor is at work again, on Linux.
+    On Linux; a restart is the seconds until the next supervisor is at work, where that was timed.
     <BLANKLINE>
     | kills | torn files | restart, median | restart, 99% |
     |---|---|---|---|
@@ -51,7 +51,7 @@ def render(where: str, row: Row) -> str:
     names = {"median_s": "restart, median", "p99_s": "restart, 99%", "most_s": "restart, most"}
     return "\n".join(
         [
-            f"Seconds from the start of a process until its supervisor is at work again, on {where}.",
+            f"On {where}; a restart is the seconds until the next supervisor is at work, where that was timed.",
             "",
             f"| {' | '.join(names.get(name, name) for name in row)} |",
             f"|{'---|' * len(row)}",
