@@ -6,7 +6,7 @@ that page to this module.
 
 import tomllib
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
@@ -42,11 +42,19 @@ class RunTable(_Table):
     command: str = "python train.py"
     budget_s: float = Field(default=300.0, gt=0)
     gate: bool = False
+    early: bool = False
     setup_s: float = Field(default=300.0, gt=0)
     export_s: float = Field(default=60.0, ge=0)
     grace_s: float = Field(default=10.0, ge=0)
     device: str = Field(default="auto", pattern=r"^(auto|cpu|none|cuda(:\d+)?)$")
     env: dict[str, str] = Field(default_factory=dict)
+    compiled_mb: float = Field(default=2000.0, ge=0)
+
+    @model_validator(mode="after")
+    def _asks_for_its_device(self) -> Self:
+        if self.early and not self.gate:
+            raise ValueError("early = true needs gate = true: a run asks for its device over the starting gun")
+        return self
 
 
 class DataTable(_Table):
@@ -84,14 +92,31 @@ class KeepTable(_Table):
     min_effect: float = Field(default=0.0, ge=0)
 
 
+class LanesTable(_Table):
+    """[lanes]: runs side by side. `devices` are GPUs, by default all of one kind that run.device allows; `count` lanes
+    where run.device = "none".
+    """
+
+    devices: tuple[Annotated[str, Field(pattern=r"^cuda:\d+$")], ...] = ()
+    count: int = Field(default=1, ge=1, le=1024)
+
+    @field_validator("devices")
+    @classmethod
+    def _once_each(cls, devices: tuple[str, ...]) -> tuple[str, ...]:
+        if len(set(devices)) != len(devices):
+            raise ValueError("names a device twice; a device takes one run at a time")
+        return devices
+
+
 class AgentTable(_Table):
-    """[agent]: who proposes."""
+    """[agent]: who proposes, and how many think ahead while runs go on: by default one where runs are on a GPU."""
 
     use: str = "tuner"
     mix: dict[str, float] = Field(default_factory=dict)
     policy: Literal["shares", "bandit"] = "shares"
     timeout_s: float = Field(default=900.0, gt=0)
     repairs: int = Field(default=2, ge=0)
+    lookahead: int | None = Field(default=None, ge=0, le=1024)
     brief_tokens: int = Field(default=12_000, ge=1_000)
 
     @field_validator("mix")
@@ -191,6 +216,7 @@ class Config(_Table):
 
     arena: ArenaTable = ArenaTable()
     run: RunTable = RunTable()
+    lanes: LanesTable = LanesTable()
     data: DataTable = DataTable()
     score: ScoreTable = ScoreTable()
     keep: KeepTable = KeepTable()

@@ -43,12 +43,13 @@ class CampaignOpened:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SupervisorStarted:
-    """A supervisor took this folder."""
+    """A supervisor took this folder, with so many lanes."""
 
     pid: int
     host: str
     version: str
     sandbox: str
+    lanes: int = 1
     kind: Literal["supervisor_started"] = "supervisor_started"
 
 
@@ -124,13 +125,17 @@ class AgentEnded:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Refused:
-    """A proposal broke a rule; no device time was spent on it. What it was, for the agent that is to repair it."""
+    """A proposal broke a rule; no device time was spent on it. What it was, for the agent that is to repair it.
+
+    `moved`: its only fault is that another incumbent was kept meanwhile, to which it does not apply.
+    """
 
     id: int
     attempt: int
     reason: str
     hypothesis: str = ""
     diff: str = ""
+    moved: bool = False
     kind: Literal["refused"] = "refused"
 
 
@@ -152,19 +157,40 @@ class Committed:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Rebased:
+    """The candidate's change was carried over to the incumbent that was kept since; it is measured there, from nothing.
+
+    `base` is that incumbent's commit, `commit` the candidate on it; the rest says what it changes there.
+    """
+
+    id: int
+    base: str
+    commit: str
+    lines_delta: int = 0
+    constants: Mapping[str, JsonValue] = field(default_factory=dict)
+    meaning: str = ""
+    kind: Literal["rebased"] = "rebased"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class RunStarted:
-    """Intent: one run of experiment `id`. `for_id` differs where an incumbent is re-measured for a candidate's sake."""
+    """Intent: one run of experiment `id`, on this lane.
+
+    `for_id` differs where an incumbent is re-measured for a candidate's sake. A settled experiment that is run for its
+    own is measured again because its lane has nothing else to do.
+    """
 
     id: int
     run: int
     seed: int
     for_id: int
+    lane: int = 0
     kind: Literal["run_started"] = "run_started"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LaneWaits:
-    """What is next on the lane cannot have its device yet, and why; without a reason it has it now."""
+    """What is next on a lane cannot have its device yet, and why; without a reason none waits any more."""
 
     reason: str = ""
     kind: Literal["lane_waits"] = "lane_waits"
@@ -217,6 +243,7 @@ class AuditStarted:
     id: int
     run: int
     attempt: int = 1
+    lane: int = 0
     kind: Literal["audit_started"] = "audit_started"
 
 
@@ -266,6 +293,7 @@ Event = (
     | AgentEnded
     | Refused
     | Committed
+    | Rebased
     | RunStarted
     | LaneWaits
     | RunEnded

@@ -41,6 +41,11 @@ class Layout:
         return self.state / "ledger.jsonl"
 
     @property
+    def snapshot(self) -> Path:
+        """The state at some line of the ledger, so that a restart reads only what came after; rebuilt when missing."""
+        return self.state / "snapshot"
+
+    @property
     def lock(self) -> Path:
         """Held (flock) by the one supervisor."""
         return self.state / "supervisor.lock"
@@ -96,6 +101,11 @@ class Layout:
         return self.state / "data"
 
     @property
+    def compiled(self) -> Path:
+        """What compilers left, by what it depends on: versions and device."""
+        return self.state / "compiled"
+
+    @property
     def stop_file(self) -> Path:
         """`touch` it to stop after the run in hand; the word `now` in it stops at once."""
         return self.state / "STOP"
@@ -114,6 +124,11 @@ class Layout:
     def trees(self) -> Path:
         """Worktrees; short-lived."""
         return self.state / "trees"
+
+    @property
+    def trash(self) -> Path:
+        """What is being removed."""
+        return self.state / "trash"
 
     @property
     def tries(self) -> Path:

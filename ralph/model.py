@@ -172,7 +172,7 @@ class Document:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Run:
-    """One timed execution with one seed, as far as it has come. Seconds are wall clock; bytes are bytes.
+    """One timed execution with one seed on one lane, as far as it has come. Seconds are wall clock; bytes are bytes.
 
     `disturbed` says what spoilt it, if its device was not its own; `device`, what was seen of the device meanwhile.
     """
@@ -181,6 +181,7 @@ class Run:
     seed: int
     for_id: int
     started: datetime
+    lane: int = 0
     outcome: Outcome | None = None
     crash: CrashKind | None = None
     reason: str = ""
@@ -219,7 +220,8 @@ class Cost:
 class Draft:
     """An attempt that was refused, for the agent that is to repair it: `commit` or `diff` hold what it changed.
 
-    `tail` is the end of the log when its run crashed in the set-up.
+    `tail` is the end of the log when its run crashed in the set-up; `moved`, that another incumbent was kept meanwhile,
+    to which it does not apply.
     """
 
     attempt: int
@@ -228,6 +230,7 @@ class Draft:
     diff: str = ""
     commit: str = ""
     tail: str = ""
+    moved: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -235,7 +238,9 @@ class Experiment:
     """One idea from brief to verdict. Experiment 0 is the baseline and has no agent; `why` it was this agent.
 
     `scores` are those of its good runs, in the order they were run. `postponed`: its agent met a usage limit, an outage
-    or the end of its budget and is to be asked again. The first `drafted_runs` runs are those of refused drafts.
+    or the end of its budget and is to be asked again. The first `drafted_runs` runs are those of refused drafts, or
+    from before it was carried over to another incumbent. Its agent knew the first `known` verdicts; `stale` more had
+    come when it was first run.
     """
 
     id: int
@@ -249,6 +254,8 @@ class Experiment:
     refusals: tuple[str, ...] = ()
     drafts: tuple[Draft, ...] = ()
     drafted_runs: int = 0
+    known: int = 0
+    stale: int = 0
     commit: str = ""
     proposal: Proposal | None = None
     lines_delta: int = 0
@@ -283,8 +290,13 @@ class Experiment:
 
     @property
     def open_run(self) -> Run | None:
-        """The run that is planned or running, or waits for its score."""
+        """The first run that is planned or running, or waits for its score."""
         for run in self.runs:
             if run.outcome is None or (run.outcome is Outcome.OK and run.scored is None):
                 return run
         return None
+
+    @property
+    def own_runs(self) -> tuple[Run, ...]:
+        """Its runs but for those of drafts, and of its change on an earlier incumbent."""
+        return self.runs[self.drafted_runs :]

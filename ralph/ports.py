@@ -98,13 +98,14 @@ class AgentOrder:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunOrder:
-    """One run of `commit`, checked out at `tree`."""
+    """One run of `commit`, checked out at `tree`, on the device of this lane, which may be open for one prepared."""
 
     id: int
     run: int
     seed: int
     commit: str
     tree: str
+    lane: int = field(default=0, compare=False)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -118,6 +119,7 @@ class ScoreOrder:
     seed: int
     commit: str
     audit: int = 0
+    lane: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -129,7 +131,8 @@ class Sample:
     machines, `waited_s` that the run's threads were ready and had no core, `throttled_s` that heat slowed the cores.
     `slowed` are reasons for which it runs slower than it could that are no business of the run (heat, a weak power
     supply); `capped`, those that belong to it (its power limit). `others` are foreign processes at work on a device
-    that a run should have for itself. `unwatched` says why nothing could be seen.
+    that a run should have for itself; `early`, those of the processes that wait for it that are at work there before
+    their turn. `unwatched` says why nothing could be seen.
     """
 
     at_s: float
@@ -145,6 +148,7 @@ class Sample:
     slowed: tuple[str, ...] = ()
     capped: tuple[str, ...] = ()
     others: tuple[str, ...] = ()
+    early: tuple[int, ...] = ()
     unwatched: str = ""
 
 
@@ -166,13 +170,27 @@ class Device(Protocol):
         """Who holds its memory though no run of ours is at work, in words; empty when it is free."""
         ...
 
-    def sample(self, root: int | None) -> Sample:
-        """Look at it now; the run is process `root` and what is below it. Raises DeviceError when it is lost."""
+    def sample(self, root: int | None, waiting: Sequence[int] = ()) -> Sample:
+        """Look at it now; the run is process `root` and what is below it, and each of `waiting` is another that should
+        not be there yet. Raises DeviceError when it is lost.
+        """
         ...
 
 
 class Agents(Protocol):
-    """Starts agents."""
+    """Starts agents.
+
+    A standby is a process in its final kill domain that has imported what it will need and read nothing of the
+    campaign. It serves the one order that it was started for, if that comes; else it is ended.
+    """
+
+    def stand_by(self, order: AgentOrder) -> None:
+        """Have a standby for an order that is expected next, without its brief; does nothing where it gains nothing."""
+        ...
+
+    def dismiss(self) -> None:
+        """End the standby; nothing of it is left afterwards."""
+        ...
 
     def remains(self, order: AgentOrder) -> AgentEnded | None:
         """How it ended, if it did before a restart."""
@@ -188,14 +206,33 @@ class Agents(Protocol):
 
 
 class Runner(Protocol):
-    """Carries out runs."""
+    """Carries out runs. The process of a run may be started before its device is free: as far as the arena allows."""
 
     def remains(self, order: RunOrder) -> RunEnded | None:
-        """How it ended, if it did before a restart."""
+        """How it ended, if it did before a restart. A process that was prepared and never had its device left none."""
+        ...
+
+    def prepare(self, order: RunOrder) -> None:
+        """Start the process of this run early: as far as the arena allows, at least up to its command.
+
+        Its checkout is in use from then on. Once more changes nothing; another order of the same experiment and run
+        takes its place.
+        """
+        ...
+
+    def prepared(self, order: RunOrder) -> bool:
+        """Whether the process of this very order was started early: then its checkout is in use, and stays."""
+        ...
+
+    def drop(self, order: RunOrder | None = None) -> None:
+        """End what was prepared for `order`, or all that was prepared; nothing of it is left afterwards, nor on disk.
+
+        Whether there is such a thing or not.
+        """
         ...
 
     def start(self, order: RunOrder) -> Job[RunEnded]:
-        """Start the run."""
+        """Start the run: with the process prepared for this very order if there is one, else with a new one."""
         ...
 
 
@@ -240,6 +277,10 @@ class Repo(Protocol):
 
     def pin(self, ref: str, commit: str) -> None:
         """Point `ref` at `commit`."""
+        ...
+
+    def rebase(self, commit: str, onto: str) -> Change:
+        """What `commit` changes against its parent, made on `onto`. Raises RefusedError if it does not apply there."""
         ...
 
     def commit(self, change: Change, base: str, message: str, ref: str) -> str:
@@ -368,9 +409,14 @@ def _nowhere(point: str) -> None:
     """Pass every named point of the loop by."""
 
 
+def _nothing() -> None:
+    """Nothing is to be made ready for a restart."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class World:
     """All ports together, chosen once by the front. `reach` is told each named point of the loop, for crash drills.
+    `keep` is called when an experiment is settled and when the loop is over: now and then it makes a restart fast.
 
     The picture is drawn at most every `picture_every_s` seconds, since that disturbs runs on a CPU; while nothing
     happens progress.md is written every `report_every_s`, so that it says how far a run has come.
@@ -387,6 +433,7 @@ class World:
     watcher: Watcher
     disk: Disk
     reach: Callable[[str], None] = _nowhere
+    keep: Callable[[], None] = _nothing
     picture_every_s: float = 60.0
     report_every_s: float = 30.0
     pid: int = 0

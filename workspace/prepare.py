@@ -1,8 +1,8 @@
 """The fixed side of the default arena. train.py imports it; the agent does not edit it.
 
-Two things are here. What a run needs: `arena()` tells it what it may know before the start, `training()` is the
-starting gun, and both work alike under the supervisor (docs/runs.md) and by hand (`python train.py`). And
-`python prepare.py`, which prepares the data once and prints the path of its data.json.
+Two things are here. What a run needs: `arena()` tells it what it may know before the start, `device()` gives it its
+device, `training()` is the starting gun, and all work alike under the supervisor (docs/runs.md) and by hand
+(`python train.py`). And `python prepare.py`, which prepares the data once and prints the path of its data.json.
 
 It stands alone: nothing of the ralph package is imported, because a run starts from a clean checkout.
 """
@@ -35,7 +35,7 @@ class Arena:
     sequence_len: int  # tokens in a window at scoring; the exported graph has shape (score_batch, sequence_len)
     score_batch: int
     dtype: str
-    device: str  # "cpu" or "cuda:N"
+    device: str  # "cpu" or "cuda:N": what to build for; nothing touches it before `device()` has returned
     seed: int
     budget_s: float
     run_dir: Path
@@ -113,6 +113,28 @@ def arena(environ: Mapping[str, str] = os.environ) -> Arena:
         artifact=Path(environ.get("RALPH_ARTIFACT") or run_dir / "model.pt2").absolute(),
         data=None if supervised else data,
     )
+
+
+def device(arena: Arena, environ: Mapping[str, str] = os.environ) -> str:
+    """Wait until the device is this run's own, then tell which it is; by hand it is at once.
+
+    Everything that the host can do without it (imports, building the model) belongs before this: a run may be started
+    while another one trains. Whoever touches a GPU before breaks a rule.
+
+    Raises:
+        RuntimeError: the supervisor went away, or answered with something else.
+    """
+    if "RALPH_GUN_FD" not in environ:
+        return arena.device
+    with socket.fromfd(int(environ["RALPH_GUN_FD"]), socket.AF_UNIX, socket.SOCK_SEQPACKET) as gun:
+        gun.send(json.dumps({"device": {}}).encode())
+        packet = gun.recv(PACKET_BYTES)
+    if not packet:
+        raise RuntimeError("the supervisor closed the starting gun before it gave a device")
+    message = json.loads(packet)
+    if "device" not in message:
+        raise RuntimeError(f"expected a device, got {packet[:200]!r}")
+    return str(message["device"])
 
 
 @contextmanager

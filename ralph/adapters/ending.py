@@ -20,21 +20,19 @@ def record(fields: "dict[str, object]") -> bytes:
 
 
 def write_whole(folder: str, name: str, data: bytes) -> None:
-    """Write a file so that it is either absent or whole, whenever the machine stops."""
+    """Write a file so that it is either absent or whole, whenever somebody is killed.
+
+    Not synced, since somebody waits: after a power cut it may be missing or empty, and the payload counts as unfinished
+    unless the ledger, which is synced, has its end.
+    """
     path = os.path.join(folder, name)
     fd = os.open(f"{path}.tmp", os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW, 0o644)
     try:
         while data:
             data = data[os.write(fd, data) :]  # may come up short
-        os.fsync(fd)
     finally:
         os.close(fd)
     os.replace(f"{path}.tmp", path)
-    fd = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(fd)
-    finally:
-        os.close(fd)
 
 
 def cut_log(log: int, limit: "int | None") -> None:

@@ -158,6 +158,14 @@ def remove_tree(path: Path) -> None:
     path.rmdir()
 
 
+def is_empty_folder(path: Path) -> bool:
+    """Whether there is a folder that nothing is in, and no link to one."""
+    try:
+        return not path.is_symlink() and not any(path.iterdir())
+    except OSError:
+        return False
+
+
 def _empty(top: int) -> None:
     """Remove everything below an open folder."""
     names = os.listdir(top)

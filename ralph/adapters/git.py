@@ -5,9 +5,11 @@ Candidates are examined with an index of our own against the repository's object
 """
 
 import re
+import shutil
 import tempfile
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import BinaryIO
 
 from git import Git as PyGit
@@ -15,9 +17,12 @@ from git import Repo as PyRepo
 from git.exc import GitCommandError
 from git.exc import GitError as PyGitError
 
-from ralph.adapters.files import remove_tree
+from ralph.adapters.carrying import carried_over
+from ralph.adapters.files import is_empty_folder, remove_tree
+from ralph.adapters.git_output import SUBMODULE, Changed, read_changes, read_objects
+from ralph.adapters.housekeeping import Housekeeping
 from ralph.adapters.redaction import refuse_secret
-from ralph.adapters.worktrees import admin_folder, forget
+from ralph.adapters.worktrees import add_worktree, admin_folder, forget_worktree
 from ralph.core.constants import changed_constants, constants_of
 from ralph.core.meaning import meaning_of
 from ralph.core.secrets import SHAPES_ONLY, Redactor
@@ -32,11 +37,18 @@ IDENTITY = {
     "GIT_COMMITTER_EMAIL": "ralph@localhost",
     "GIT_OPTIONAL_LOCKS": "0",  # reading must never refresh, and so lock, the user's index
 }
-SETTINGS = ("core.hooksPath=/dev/null", "core.fsmonitor=false", "gc.auto=0", "commit.gpgSign=false")
+SETTINGS = (
+    "core.hooksPath=/dev/null", "core.fsmonitor=false", "gc.auto=0", "commit.gpgSign=false",
+    # An index of ours outlives an agent. By its times and inode an edited file shows, whatever the agent did to them.
+    "core.trustctime=true", "core.checkStat=default", "core.untrackedCache=false", "core.splitIndex=false",
+)  # fmt: skip
 OPTIONS = tuple(word for setting in SETTINGS for word in ("-c", setting))
 NOTES = "ralph"
 DRAFT_CHARACTERS = 12_000
 EMPTY_TREE = "4b825dc642cb6eb9a060e54bf8d69288fbee4904"
+NOTHING = "0" * 40
+FULL_NAME = re.compile(r"[0-9a-f]{40}")
+TREES_KNOWN = 4  # whose editable files are remembered: incumbent and candidate, and those before them
 REGULAR_MODES = frozenset({"100644", "100755", "000000"})  # 000000: the file is not there on that side
 
 
@@ -53,8 +65,20 @@ def experiment_ref(campaign: str, id: int) -> str:  # noqa: A002 - the word of t
 class GitRepo:
     """The port `Repo` on a real repository. `arena` is the arena's folder inside it, `trees` where worktrees go."""
 
-    def __init__(self, arena: Path, trees: Path, editable: Sequence[str], *, redact: Redactor = SHAPES_ONLY) -> None:
-        """Open the repository around `arena`. Raises ConfigError when there is none, or git refuses it."""
+    def __init__(
+        self,
+        arena: Path,
+        trees: Path,
+        editable: Sequence[str],
+        *,
+        redact: Redactor = SHAPES_ONLY,
+        remove: Callable[[Path], None] = remove_tree,
+    ) -> None:
+        """Open the repository around `arena`; `remove` does away with worktrees.
+
+        Raises:
+            ConfigError: when there is no repository, or git refuses it.
+        """
         try:
             self._repo = PyRepo(arena, search_parent_directories=True, expand_vars=False)
             top = self._repo.working_tree_dir
@@ -69,10 +93,12 @@ class GitRepo:
                 f"{arena} is not in a git repository. Run `git init`, add your files and commit them"
             ) from None
         self._common = Path(self._git("rev-parse", "--path-format=absolute", "--git-common-dir"))
-        self._trees, self._redact = trees, redact
+        self._trees, self._redact, self._remove = trees, redact, remove
+        self._house = Housekeeping(self._common, self._git)
         self._prefix = arena.resolve().relative_to(self._top).as_posix()
         self._pathspecs = [f":(top,glob){self.inside(glob)}" for glob in editable]
         self._editable = ", ".join(editable)
+        self._known: dict[str, dict[str, bytes]] = {}  # by full name of commit or tree, which never means anything else
 
     # --- where things are
 
@@ -117,7 +143,7 @@ class GitRepo:
 
     def sealed(self, commit: str, program: str) -> dict[str, str]:
         """Blob hashes, by path, of every file of the arena at `commit` that agents may not edit, but for program.md."""
-        editable = set(self._names(commit, self._pathspecs))
+        editable = self._entries(commit).keys()
         lines = self._git("ls-tree", "-r", "-z", commit, "--", f"{self._prefix}/").split("\0")
         rows = (line.split("\t", 1) for line in lines if line)
         sealed = {path: meta.split()[2] for meta, path in rows if path not in editable}
@@ -129,15 +155,16 @@ class GitRepo:
 
     def blobs(self, hashes: Mapping[str, str]) -> dict[str, bytes]:
         """Contents by path, for paths with their blob hashes."""
-        return {path: self._raw("cat-file", "blob", blob) for path, blob in hashes.items()}
+        return dict(zip(hashes, self._objects(list(hashes.values())), strict=True))
 
     # --- campaign
 
     def open_campaign(self, campaign: str, base: str) -> None:
         """Make the branch if it is not there, and clear locks that a killed git of ours left on our own refs."""
         self._clear_stale_locks(campaign)
+        self._house.begin(self._common / f"refs/ralph/{campaign}/experiments")
         if self._rev(branch_ref(campaign)) is None:
-            self._git("update-ref", "-m", f"ralph: open {campaign}", branch_ref(campaign), base, "0" * 40)
+            self._git("update-ref", "-m", f"ralph: open {campaign}", branch_ref(campaign), base, NOTHING)
 
     def advance(self, campaign: str, old: str, new: str) -> None:
         """Compare-and-set of the branch; a restart may repeat it."""
@@ -169,23 +196,36 @@ class GitRepo:
     # --- worktrees
 
     def checkout(self, name: str, commit: str) -> Path:
-        """A fresh detached worktree."""
-        self.discard(name)
+        """A fresh detached worktree, and the index of ours that `examine` will hold it against.
+
+        An empty folder in its place stays the same one: an agent may stand by in a sandbox that shows it.
+        """
         path = self._trees / name
+        if is_empty_folder(path):
+            self._index(path).unlink(missing_ok=True)
+            forget_worktree(self._common, path)
+        else:
+            self.discard(name)
         self._trees.mkdir(parents=True, exist_ok=True)
-        self._git("worktree", "add", "--force", "--detach", "--quiet", str(path), commit)
+        sha = commit if FULL_NAME.fullmatch(commit) else self._git("rev-parse", "--verify", f"{commit}^{{commit}}")
+        admin = add_worktree(self._common, path, sha)
+        self._git("read-tree", "--reset", "-u", sha, tree=path)
+        shutil.copyfile(self._index(path), admin / "index")  # for an agent that asks git what it has changed
         return path
 
     def discard(self, name: str) -> None:
         """Remove a worktree with whatever is in it, however broken its git files are."""
-        path, index = self._trees / name, self._trees / f"{name}.index"
-        index.unlink(missing_ok=True)
+        path = self._trees / name
+        self._index(path).unlink(missing_ok=True)
         if path.is_symlink() or path.is_file():
             path.unlink()
         elif path.exists():
-            remove_tree(path)
-        if (admin := admin_folder(self._common, path)) is not None:
-            forget(admin)
+            self._remove(path)
+        forget_worktree(self._common, path)
+
+    def _index(self, tree: Path) -> Path:
+        """Our index of a worktree, beside it, where whoever works in it cannot write."""
+        return self._trees / f"{tree.name}.index"
 
     def examine(self, name: str, base: str) -> Change:
         """Stage the worktree in an index of our own and hold every changed path against the rules."""
@@ -199,25 +239,34 @@ class GitRepo:
             self._stage(path, base)
         except GitError as error:
             raise RefusedError(f"the worktree cannot be read: {error}") from None
-        tree = self._git("write-tree", tree=path)
-        files = self._changed(base, tree)
-        self._check_rules(base, tree, files)
-        before, contents = self.files(base), self.contents(tree)
-        after = _texts(contents)
+        return self._change(base, self._git("write-tree", tree=path))
+
+    def rebase(self, commit: str, onto: str) -> Change:
+        """The change of a candidate on another incumbent, held against the rules once more."""
+        old = self._git("rev-parse", "--verify", f"{commit}^")
+        self._trees.mkdir(parents=True, exist_ok=True)
+        index = self._trees / f"carry-{commit}.index"
+        return self._change(onto, carried_over(self._raw, old, commit, onto, index))
+
+    def _change(self, base: str, tree: str) -> Change:
+        """What `tree` changes against `base`. Raises RefusedError naming the rule that it breaks."""
+        changes = read_changes(self._git("diff-tree", "-r", "-z", "--no-renames", "--raw", "--numstat", base, tree))
+        contents = self._candidate(base, tree, changes)
+        before, after = self.files(base), _texts(contents)
         for file, text in after.items():
             if mistake := syntax_error(file, text):
                 raise RefusedError(f"{file} does not parse: {mistake}")
             refuse_secret(self._redact, file, before.get(file, ""), text)
         try:
-            constants, meaning = changed_constants(constants_of(before), constants_of(after)), meaning_of(contents)
+            constants = changed_constants(constants_of(before), constants_of(after))
+            meaning = meaning_of(contents)
         except RecursionError:
             raise RefusedError("an expression is nested too deeply to be read") from None
-        added, removed = self._numstat(base, tree)
         return Change(
             tree=tree,
-            files=tuple(files),
-            lines_added=added,
-            lines_removed=removed,
+            files=tuple(changes),
+            lines_added=sum(each.lines_added for each in changes.values()),
+            lines_removed=sum(each.lines_removed for each in changes.values()),
             constants=constants,
             meaning=meaning,
         )
@@ -235,8 +284,9 @@ class GitRepo:
             return ""
 
     def _stage(self, path: Path, base: str) -> None:
-        """Everything in the worktree into an index of our own."""
-        self._git("read-tree", base, tree=path)
+        """Everything in the worktree into an index of our own; that of its checkout spares reading unchanged files."""
+        if not self._index(path).exists():
+            self._git("read-tree", base, tree=path)
         self._git("-c", f"core.excludesFile={self._own_folder()}", "add", "--all", "--", ":(top)", tree=path)
 
     def _own_folder(self) -> Path:
@@ -245,25 +295,44 @@ class GitRepo:
         file.write_text(f"/{self.inside('.ralph')}/\n")
         return file
 
-    def _check_rules(self, base: str, tree: str, files: Mapping[str, str]) -> None:
-        if not files:
+    def _candidate(self, base: str, tree: str, changes: Mapping[str, Changed]) -> dict[str, bytes]:
+        """The editable files of a candidate. Raises RefusedError when it changes anything else."""
+        if not changes:
             raise RefusedError("nothing was changed")
-        allowed = set(
-            self._git("diff", "--name-only", "-z", "--no-renames", base, tree, "--", *self._pathspecs).split("\0")
-        )
-        if foreign := sorted(set(files) - allowed):
+        before = {self.inside(path) for path in self.contents(base)}
+        # A path that was editable is; only of a new one has git to be asked whether a glob means it.
+        allowed = before if before.issuperset(changes) else before | self._entries(tree).keys()
+        if foreign := sorted(set(changes) - allowed):
             shown = ", ".join(repr(p) for p in foreign[:5]) + (" …" if len(foreign) > 5 else "")
             raise RefusedError(f"changed {shown}, but only {self._editable} may be edited")
-        if odd := sorted(path for path, mode in files.items() if mode not in REGULAR_MODES):
-            raise RefusedError(f"{odd[0]!r} is not a regular file (mode {files[odd[0]]}); symlinks are not allowed")
+        if odd := sorted(path for path, change in changes.items() if change.mode not in REGULAR_MODES):
+            raise RefusedError(
+                f"{odd[0]!r} is not a regular file (mode {changes[odd[0]].mode}); symlinks are not allowed"
+            )
+        there = {path: change.blob for path, change in changes.items() if change.exists}
+        kept = {path: data for path, data in self.contents(base).items() if self.inside(path) not in changes}
+        changed = {self.outside(path): data for path, data in self.blobs(there).items()}
+        return self._remember(tree, dict(sorted({**kept, **changed}.items())))
+
+    def _remember(self, name: str, contents: dict[str, bytes]) -> dict[str, bytes]:
+        while len(self._known) >= TREES_KNOWN:
+            del self._known[next(iter(self._known))]
+        self._known[name] = contents
+        return contents
 
     def commit(self, change: Change, base: str, message: str, ref: str) -> str:
         """Commit and pin; when `ref` already holds this very tree on this base, a restart is repeating itself."""
-        pinned = self._rev(ref)
-        if pinned and self._git("show", "-s", "--format=%T %P", pinned) == f"{change.tree} {base}":
-            return pinned
         sha = self._git("commit-tree", change.tree, "-p", base, "-m", self._redact(message))
-        self._git("update-ref", "-m", "ralph: pin", ref, sha)
+        try:
+            self._git("update-ref", "-m", "ralph: pin", ref, sha, NOTHING)
+        except GitError:
+            pinned = self._rev(ref)
+            if pinned and self._git("show", "-s", "--format=%T %P", pinned) == f"{change.tree} {base}":
+                return pinned
+            self.pin(ref, sha)
+        self._house.pinned()
+        if change.tree in self._known:
+            self._remember(sha, self._known[change.tree])
         return sha
 
     def pin(self, ref: str, commit: str) -> None:
@@ -337,8 +406,11 @@ class GitRepo:
 
     def contents(self, commit: str) -> dict[str, bytes]:
         """The editable files by path relative to the arena."""
-        names = self._names(commit, self._pathspecs)
-        return {self.outside(n): self._raw("cat-file", "blob", f"{commit}:{n}") for n in names}
+        if commit in self._known:
+            return dict(self._known[commit])
+        entries = self._entries(commit)
+        contents = {self.outside(path): data for path, data in self.blobs(entries).items()}
+        return dict(self._remember(commit, contents)) if FULL_NAME.fullmatch(commit) else contents
 
     def diff(self, old: str, new: str) -> str:
         """A unified diff of the arena's folder."""
@@ -361,23 +433,22 @@ class GitRepo:
             raise GitError(f"git diff-tree answered {len(found)} of {len(asked)} questions")
         return [self._redact(text.strip("\n")) for text in found]
 
-    def _names(self, treeish: str, pathspecs: Sequence[str]) -> list[str]:
+    def _entries(self, treeish: str) -> dict[str, str]:
+        """Blobs of the editable files by path; a submodule is no file."""
         out = self._git(
-            "diff", "--name-only", "-z", "--no-renames", "--diff-filter=A", EMPTY_TREE, treeish, "--", *pathspecs
-        )
-        return [n for n in out.split("\0") if n]
+            "diff", "--raw", "--no-abbrev", "-z", "--no-renames", "--diff-filter=A",
+            EMPTY_TREE, treeish, "--", *self._pathspecs,
+        )  # fmt: skip
+        return {path: each.blob for path, each in read_changes(out).items() if each.mode != SUBMODULE}
 
-    def _changed(self, base: str, tree: str) -> dict[str, str]:
-        """Changed paths with their new file mode."""
-        fields = self._git("diff-tree", "-r", "-z", "--no-renames", "--raw", base, tree).split("\0")
-        return {path: meta.split()[1] for meta, path in zip(fields[::2], fields[1::2], strict=False) if meta}
-
-    def _numstat(self, base: str, tree: str) -> tuple[int, int]:
-        rows = [
-            r.split("\t") for r in self._git("diff", "--numstat", "-z", "--no-renames", base, tree).split("\0") if r
-        ]
-        counts = [(int(a), int(r)) for a, r, _ in rows if a != "-"]
-        return sum(a for a, _ in counts), sum(r for _, r in counts)
+    def _objects(self, names: Sequence[str]) -> list[bytes]:
+        """Contents of these objects, by one git for all of them."""
+        if not names:
+            return []
+        with tempfile.TemporaryFile() as questions:
+            questions.write("".join(f"{name}\n" for name in names).encode())
+            questions.seek(0)
+            return read_objects(self._raw("cat-file", "--batch", stdin=questions), names)
 
     # --- git itself
 
@@ -399,14 +470,20 @@ class GitRepo:
     def _git(self, *args: str, tree: Path | None = None) -> str:
         return self._raw(*args, tree=tree).decode("utf-8", "surrogateescape").rstrip("\n")
 
-    def _raw(self, *args: str, tree: Path | None = None, stdin: BinaryIO | None = None) -> bytes:
+    def _raw(
+        self,
+        *args: str,
+        tree: Path | None = None,
+        stdin: BinaryIO | None = None,
+        env: Mapping[str, str] = MappingProxyType({}),
+    ) -> bytes:
         """Run git in the user's repository; with `tree`, on that worktree through an index of our own."""
         ours = {} if tree is None else {"GIT_DIR": str(self._common), "GIT_WORK_TREE": str(tree)}
-        index = {} if tree is None else {"GIT_INDEX_FILE": str(self._trees / f"{tree.name}.index")}
+        index = {} if tree is None else {"GIT_INDEX_FILE": str(self._index(tree))}
         try:
             # by -C: GitPython would take a `$HOME` in a folder's name for the variable, and end up elsewhere
             out: object = PyGit("/").execute(
-                ["git", "-C", str(tree or self._top), *OPTIONS, *args], env={**IDENTITY, **ours, **index},
+                ["git", "-C", str(tree or self._top), *OPTIONS, *args], env={**IDENTITY, **ours, **index, **env},
                 stdout_as_string=False, strip_newline_in_stdout=False, istream=stdin,
             )  # fmt: skip
         except GitCommandError as error:

@@ -1,7 +1,8 @@
-"""The supervisor's side of the starting gun: ready, go, stopped, over one Unix socket (docs/runs.md).
+"""The supervisor's side of the starting gun: device, ready, go, stopped, over one Unix socket (docs/runs.md).
 
 Until *go* the training data cannot be opened; with *go* it arrives as open descriptors. The clock is ours: the time of
-each packet is taken when it is read, and a new deadline is set on the run's shim at each step.
+each packet is taken when it is read, and a new deadline is set on the run's shim at each step. What a process asks that
+was started early is not read before its turn, so it waits.
 """
 
 import contextlib
@@ -9,7 +10,7 @@ import json
 import os
 import socket
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,9 +21,16 @@ MOST_BYTES = 64 * 1024
 
 @dataclass(slots=True, kw_only=True)
 class Times:
-    """Moments on the monotonic clock; None where the run never came so far."""
+    """Moments on the monotonic clock; None where the run never came so far.
 
+    `spawned` is before `started`, by when its device was its own, for a process that was started early. `unasked`: it
+    was ready without having asked for the device, in an arena that promises that.
+    """
+
+    spawned: float
     started: float
+    asked: float | None = None
+    unasked: bool = False
     ready: float | None = None
     go: float | None = None
     stopped: float | None = None
@@ -38,19 +46,30 @@ class Budget:
 
 
 class Gun:
-    """One run's gun. `set_deadline(seconds)`, once attached, is called with the time left for the next step."""
+    """One run's gun. `set_deadline(seconds)`, once attached, is called with the time left for the next step.
 
-    def __init__(self, budget: Budget, data: Mapping[str, Path]) -> None:
-        self._budget, self._data = budget, data
+    `device` is what a run is told that asks for it; with `must_ask` none is let go that did not. `before_go` is the
+    last that is done while it has seen no data.
+    """
+
+    def __init__(self, budget: Budget, data: Mapping[str, Path], *, device: str, must_ask: bool) -> None:
+        self._budget, self._data, self._device, self._must_ask = budget, data, device, must_ask
         self._set_deadline: Callable[[float], None] = lambda _seconds: None
+        self.before_go: Callable[[], None] = lambda: None
         self.ours, self.theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self.ours.setblocking(False)
-        self.times = Times(started=time.monotonic())
+        now = time.monotonic()
+        self.times = Times(spawned=now, started=now)
 
     def attach(self, set_deadline: Callable[[float], None]) -> None:
         """Say whose deadline each step moves; our copy of the run's end of the socket is closed."""
         self._set_deadline = set_deadline
         self.theirs.close()
+
+    def begin(self, setup_s: float) -> None:
+        """The device is the run's own from now on: the rest of its set-up is to take that long at most."""
+        self.times.started = time.monotonic()
+        self._set_deadline(setup_s)
 
     def fileno(self) -> int:
         """Readable when the run has said something."""
@@ -74,7 +93,14 @@ class Gun:
         if message is None:
             return  # not ours to judge: a run that does not speak the protocol meets its deadline
         times = self.times
-        if "ready" in message and times.ready is None:
+        if "device" in message:
+            times.asked = times.asked or time.monotonic()
+            self._send({"device": self._device}, ())
+        elif "ready" in message and times.ready is None and not times.unasked:
+            if self._must_ask and times.asked is None:
+                times.unasked = True
+                return
+            self.before_go()
             times.ready = time.monotonic()
             self._go()
         elif "stopped" in message and times.go is not None and times.stopped is None:
@@ -87,11 +113,14 @@ class Gun:
         try:
             self._set_deadline(self._budget.budget_s + self._budget.grace_s)
             self.times.go = time.monotonic()
-            with contextlib.suppress(OSError):  # it is gone already; its end says the rest
-                socket.send_fds(self.ours, [json.dumps(message).encode()], fds)
+            self._send(message, fds)
         finally:
             for fd in fds:
                 os.close(fd)
+
+    def _send(self, message: Mapping[str, object], fds: Sequence[int]) -> None:
+        with contextlib.suppress(OSError):  # it is gone already, its end says the rest; or it asks and does not read
+            socket.send_fds(self.ours, [json.dumps(message).encode()], fds)
 
     def close(self) -> None:
         """Give the sockets back."""

@@ -13,7 +13,9 @@ import errno
 import hashlib
 import json
 import os
+from array import array
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
 from datetime import datetime
 from functools import cache
 from pathlib import Path
@@ -24,7 +26,7 @@ from pydantic import TypeAdapter, ValidationError
 from ralph.adapters.files import write_all
 from ralph.core.secrets import SHAPES_ONLY, Redactor
 from ralph.errors import LedgerError
-from ralph.events import AnyEvent, Entry, Event
+from ralph.events import AnyEvent, Briefed, CampaignOpened, Entry, Event, Settled
 
 SCHEMA = 1
 SUM_DIGITS = 16
@@ -74,8 +76,34 @@ def decode(line: bytes, seq: int, previous: str) -> tuple[Entry, str]:
         raise LedgerError(f"line {seq} cannot be read: {str(error).splitlines()[0]}") from None
 
 
+@dataclass(slots=True, kw_only=True)
+class Mark:
+    """How far a ledger was read: `seq` entries, `offset` bytes, the last one's checksum.
+
+    `digest` is over all these bytes, where all were read; `places` are the bytes at which experiments begin, by id.
+    """
+
+    seq: int = 0
+    offset: int = 0
+    link: str = ""
+    digest: "hashlib._Hash | None" = field(default_factory=hashlib.sha256)
+    places: "array[int]" = field(default_factory=lambda: array("Q"))
+
+    def step(self, entry: Entry, line: bytes, link: str) -> None:
+        """One more entry was read, or written."""
+        event = entry.event
+        begun = 0 if isinstance(event, CampaignOpened) else event.id if isinstance(event, Briefed) else -1
+        if begun >= len(self.places):
+            self.places.extend([self.offset] * (begun + 1 - len(self.places)))
+        self.seq, self.offset, self.link = entry.seq, self.offset + len(line), link
+        if self.digest is not None:
+            self.digest.update(line)
+
+
 class FileLedger:
     """The ledger in one file. Opening it repairs a torn tail; `torn` holds the bytes that were cut.
+
+    What stands before `after` is not read again; the mark goes on with what is read and written here.
 
     `on_full` is asked when the disk is full; it says whether it made room. What `redact` takes for a secret is in no
     entry, and so in nothing that is made from entries.
@@ -89,12 +117,13 @@ class FileLedger:
         sync: bool = True,
         redact: Redactor = SHAPES_ONLY,
         on_full: Callable[[], bool] = lambda: False,
+        after: Mark | None = None,
     ) -> None:
         self._path, self._utc, self._sync, self._redact, self._on_full = path, utc, sync, redact, on_full
-        self._seq, self._link = 0, ""
+        self.mark = Mark() if after is None else after
         path.parent.mkdir(parents=True, exist_ok=True)
         self._fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o644)
-        self._loaded = list(read_entries(path, on_link=self._remember))
+        self._loaded = list(read_entries(path, self.mark))
         self.torn = self._cut_torn_tail()
         self._size = os.fstat(self._fd).st_size
 
@@ -110,15 +139,15 @@ class FileLedger:
             OSError: the disk is full or failing; the file is as it was before.
         """
         at, event = self._utc(), self._redact.within(event)
-        entry = Entry(seq=self._seq + 1, at=at.replace(microsecond=at.microsecond // 1000 * 1000), event=event)
-        line, link = encode(entry, self._link)
+        entry = Entry(seq=self.mark.seq + 1, at=at.replace(microsecond=at.microsecond // 1000 * 1000), event=event)
+        line, link = encode(entry, self.mark.link)
         try:
             self._write(line)
         except OSError as error:
             if error.errno != errno.ENOSPC or not self._on_full():
                 raise
             self._write(line)
-        self._seq, self._link = entry.seq, link
+        self.mark.step(entry, line, link)
         return entry
 
     def _write(self, line: bytes) -> None:
@@ -137,19 +166,17 @@ class FileLedger:
         """Release the file."""
         os.close(self._fd)
 
-    def _remember(self, seq: int, link: str) -> None:
-        self._seq, self._link = seq, link
-
     def _cut_torn_tail(self) -> bytes:
-        data = self._path.read_bytes()
-        whole = data.rfind(b"\n") + 1
-        if whole == len(data):
-            return b""
-        if lost_newline(data[whole:], self._seq + 1, self._link):
-            raise LedgerError(f"{self._path}: line {self._seq + 1} ends with a wrong byte. {REMEDY}")
-        os.ftruncate(self._fd, whole)
-        os.fsync(self._fd)
-        return data[whole:]
+        with self._path.open("rb") as file:
+            file.seek(self.mark.offset)
+            tail = file.read()
+        if tail:
+            seq = self.mark.seq + 1
+            if lost_newline(tail, seq, self.mark.link):
+                raise LedgerError(f"{self._path}: line {seq} ends with a wrong byte. {REMEDY}")
+            os.ftruncate(self._fd, self.mark.offset)
+            os.fsync(self._fd)
+        return tail
 
 
 def lost_newline(tail: bytes, seq: int, previous: str) -> bool:
@@ -164,23 +191,56 @@ def lost_newline(tail: bytes, seq: int, previous: str) -> bool:
     return True
 
 
-def read_entries(path: Path, on_link: Callable[[int, str], None] | None = None) -> Iterator[Entry]:
+def read_entries(path: Path, mark: Mark | None = None) -> Iterator[Entry]:
     """Entries of a ledger that somebody else may be writing: a last line without its newline is not there yet.
+
+    With a `mark` only those behind it; it moves along.
 
     Raises:
         LedgerError: naming file and line, when a whole line is damaged.
     """
-    previous = ""
+    at = Mark(digest=None) if mark is None else mark
     try:
         with path.open("rb") as file:
-            for seq, line in enumerate(file, start=1):
+            file.seek(at.offset)
+            for seq, line in enumerate(file, start=at.seq + 1):
                 if not line.endswith(b"\n"):
                     return
-                entry, previous = decode(line, seq, previous)
-                if on_link is not None:
-                    on_link(seq, previous)
+                entry, link = decode(line, seq, at.link)
+                at.step(entry, line, link)
                 yield entry
     except FileNotFoundError:
         return
     except LedgerError as error:
         raise LedgerError(f"{path}: {error}. {REMEDY}") from None
+
+
+def entries_of(path: Path, id: int, place: int, *, to_the_end: bool = False) -> Iterator[Entry]:  # noqa: A002
+    """The entries of one experiment, which begins at byte `place`, up to the one that settles it, or to the end.
+
+    Of what was read before; the checksums are not looked at again.
+
+    Raises:
+        LedgerError: when a line is not what it was.
+    """
+    wanted = b'"id":%d,' % id, b'"id":%d}' % id, b'"campaign_opened"'
+    with path.open("rb") as file:
+        file.seek(place)
+        for line in file:
+            if not line.endswith(b"\n") or not any(each in line for each in wanted):
+                continue
+            entry = _believed(path, line)
+            if getattr(entry.event, "id", 0 if isinstance(entry.event, CampaignOpened) else None) == id:
+                yield entry
+                if isinstance(entry.event, Settled) and not to_the_end:
+                    return
+
+
+def _believed(path: Path, line: bytes) -> Entry:
+    try:
+        raw = json.loads(line)
+        return Entry(
+            seq=raw["seq"], at=datetime.fromisoformat(raw["at"]), event=_events().validate_python(raw["event"])
+        )
+    except (ValueError, KeyError, TypeError) as error:
+        raise LedgerError(f"{path} was changed: {str(error).splitlines()[0]}. {REMEDY}") from None

@@ -6,12 +6,13 @@ leave no gap in the chain; fresh checksums over false entries are believed.
 """
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from ralph.adapters.ledger import SUM_DIGITS, decode, lost_newline
+from ralph.adapters.ledger import SUM_DIGITS, Mark, decode, lost_newline, read_entries
 from ralph.errors import LedgerError
 from ralph.events import Entry
 
@@ -30,14 +31,14 @@ class Damage:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Health:
-    """A ledger examined: what stands (`entries`, the first `good_bytes` of `size`), and what does not.
+    """A ledger examined: what stands (so many `entries`, the first `good_bytes` of `size`), and what does not.
 
     `torn` counts bytes of a last line that was never acknowledged. `lost` are the lines from the damage on, `lost_ids`
     the experiments that they speak of, as far as they can be read. `strays` are experiments with a folder, and without
     an entry that stands.
     """
 
-    entries: Sequence[Entry]
+    entries: int
     size: int
     good_bytes: int
     torn: int = 0
@@ -54,37 +55,42 @@ class Health:
 
 def examine(ledger: Path, experiments: Path) -> Health:
     """Read the ledger as far as it can be believed, and look at the folders of `experiments`."""
-    data = ledger.read_bytes() if ledger.exists() else b""
-    lines = _split(data)
-    entries: list[Entry] = []
-    at, previous, damage, torn = 0, "", None, 0
-    for number, line in enumerate(lines, start=1):
+    mark, known, torn, damage = Mark(digest=None), set[int](), 0, None
+    lines: list[bytes] = []  # all of them, once one is bad
+    size = ledger.stat().st_size if ledger.exists() else 0
+    for line in _lines(ledger):
+        number = mark.seq + 1
         if not line.endswith(b"\n"):
-            if lost_newline(line, number, previous):
-                damage = Damage(line=number, offset=at, problem="ends with a wrong byte", reads=_shown(line))
+            if lost_newline(line, number, mark.link):
+                damage = Damage(line=number, offset=mark.offset, problem="ends with a wrong byte", reads=_shown(line))
             else:
                 torn = len(line)
             break
         try:
-            entry, previous = decode(line, number, previous)
+            entry, link = decode(line, number, mark.link)
         except LedgerError:
-            damage = Damage(line=number, offset=at, problem=_problem(lines, number), reads=_shown(line))
+            lines = list(_lines(ledger))
+            problem = _problem(lines, number)
+            damage = Damage(line=number, offset=mark.offset, problem=problem, reads=_shown(line))
             break
-        entries.append(entry)
-        at += len(line)
-    lost = lines[len(entries) :] if damage else []
-    known = {id_ for entry in entries if (id_ := getattr(entry.event, "id", None)) is not None}
-    known |= {0} if entries else set()
+        mark.step(entry, line, link)
+        known |= {0, getattr(entry.event, "id", 0)}
+    lost = (lines or list(_lines(ledger)))[mark.seq :] if damage else []
     return Health(
-        entries=entries,
-        size=len(data),
-        good_bytes=at,
+        entries=mark.seq,
+        size=size,
+        good_bytes=mark.offset,
         torn=torn,
         damage=damage,
         lost=len(lost),
         lost_ids=sorted({id_ for line in lost if (id_ := _experiment(line)) is not None}),
         strays=[id_ for id_ in folders(experiments) if id_ not in known],
     )
+
+
+def believed(ledger: Path, health: Health) -> Iterator[Entry]:
+    """The entries that stand."""
+    return islice(read_entries(ledger), health.entries)
 
 
 def folders(experiments: Path) -> list[int]:
@@ -94,10 +100,11 @@ def folders(experiments: Path) -> list[int]:
     return sorted(int(each.name) for each in experiments.iterdir() if each.name.isdigit())
 
 
-def _split(data: bytes) -> list[bytes]:
-    """Lines, each with its newline; `bytes.splitlines` would take a carriage return for one as well."""
-    parts = data.split(b"\n")
-    return [part + b"\n" for part in parts[:-1]] + ([parts[-1]] if parts[-1] else [])
+def _lines(ledger: Path) -> Iterator[bytes]:
+    """Lines, each with its newline but perhaps the last; text mode would take a carriage return for one as well."""
+    if ledger.exists():
+        with ledger.open("rb") as file:
+            yield from file
 
 
 def _problem(lines: Sequence[bytes], number: int) -> str:

@@ -1,6 +1,9 @@
 """What this machine is and what it is doing, for the record and for `ralph check`."""
 
+import contextlib
 import functools
+import hashlib
+import json
 import os
 import platform
 import shutil
@@ -106,6 +109,14 @@ def describe(device: str) -> dict[str, JsonValue]:
     if device.startswith("cuda"):
         facts["driver"] = _nvidia_smi("driver_version", int(device.partition(":")[2] or 0))
     return facts
+
+
+def compilers(device: str) -> str:
+    """A name for all that compiled code depends on, but for the program: versions, the device and its driver."""
+    facts = {k: v for k, v in describe(device).items() if k in ("python", "device_name", "torch", "driver")}
+    with contextlib.suppress(metadata.PackageNotFoundError):
+        facts["triton"] = metadata.version("triton")
+    return hashlib.sha256(json.dumps(sorted(facts.items())).encode()).hexdigest()[:16]
 
 
 def load_record() -> Mapping[str, JsonValue]:

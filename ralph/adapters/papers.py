@@ -13,7 +13,7 @@ from ralph.adapters.files import append_line, append_text, last_lines, remove_tr
 from ralph.adapters.learnings_page import LearningsPage
 from ralph.adapters.recall import RecallError, RecallIndex
 from ralph.adapters.shared_page import read_steady
-from ralph.core.learnings import format_learnings
+from ralph.core.learnings import Page, format_learnings
 from ralph.core.secrets import SHAPES_ONLY, Redactor
 from ralph.core.views import results_columns
 from ralph.errors import ConfigError
@@ -21,6 +21,7 @@ from ralph.layout import Layout
 from ralph.model import Document, Learning
 from ralph.ports import Guidance
 
+NUMBERS = frozenset({"points", "failed", "stairs"})  # of a picture: thousands of them, and no word of anybody else's
 SMALL_REPORTS = frozenset({"progress.jsonl", "config.json", "report.json"})  # of a run, worth more than their bytes
 
 
@@ -38,11 +39,14 @@ class FilePapers:
         metric: str,
         recall: RecallIndex | None = None,
         redact: Redactor = SHAPES_ONLY,
+        remove: Callable[[Path], None] = remove_tree,
     ) -> None:
         self._layout, self._header, self._redact = layout, results_columns(metric), redact
+        self._remove = remove
         self._recall = recall
         self._program = layout.arena / program
         self._learnings = LearningsPage(layout.learnings, layout.learned)
+        self._page, self._clean = Page(), {}  # type: Page, dict[str, str]
         self._drawing = Drawing(layout.picture_data, layout.picture, layout.picture_domain)
 
     def __enter__(self) -> Self:
@@ -64,8 +68,14 @@ class FilePapers:
                 f"`program` under [arena] in {self._layout.arena_toml}"
             )
         page = self._learnings.read()
-        learnings = tuple(each.line for each in page.learnings)
-        return self._redact.within(Guidance(program=program, lines=page.human, learnings=learnings))
+        if page is not self._page:
+            known, lines = self._clean, (each.line for each in page.learnings)
+            self._page, self._clean = page, {line: known.get(line) or self._redact(line) for line in lines}
+        return Guidance(
+            program=self._redact(program),
+            lines=tuple(map(self._redact, page.human)),
+            learnings=tuple(self._clean[each.line] for each in page.learnings),
+        )
 
     def learn(self, campaign: str, id: int, learnings: Sequence[Learning], marks: Sequence[str] = ()) -> None:  # noqa: A002
         """Append these, and our lines `marks`, to learnings.md unless they are there; no other byte changes."""
@@ -77,7 +87,7 @@ class FilePapers:
     def brief(self, id: int, attempt: int, text: str) -> Path:  # noqa: A002
         """Store what an agent will know."""
         path = self._layout.brief(id, attempt)
-        write_atomic(path, self._redact(text))
+        write_atomic(path, self._redact(text), durable=False)  # a restart that has no end of its agent writes it anew
         return path
 
     def record(self, id: int, row: Mapping[str, object], line: str) -> None:  # noqa: A002
@@ -98,10 +108,14 @@ class FilePapers:
         """Whether both tables are there; where one is not, `rebuild` makes them from the ledger."""
         return self._layout.history.exists() and self._layout.results.exists()
 
-    def rebuild(self, rows: Iterable[Mapping[str, object]], lines: Iterable[str]) -> None:
-        """Write both tables anew, for a folder that lost them: all verdicts, oldest first."""
-        write_atomic(self._layout.history, "".join(_json(self._redact.within(row)) + "\n" for row in rows))
-        write_atomic(self._layout.results, self._redact("".join(line + "\n" for line in (self._header, *lines))))
+    def rebuild(self, verdicts: Iterable[tuple[Mapping[str, object], str]]) -> None:
+        """Write both tables anew, for a folder that lost them: row and line of all verdicts, oldest first."""
+        rows, lines = list[str](), [self._header]
+        for row, line in verdicts:
+            rows.append(_json(self._redact.within(row)))
+            lines.append(self._redact(line))
+        write_atomic(self._layout.history, "".join(f"{each}\n" for each in rows))
+        write_atomic(self._layout.results, "".join(f"{each}\n" for each in lines))
 
     def remember(self, document: Document) -> None:
         """Make an experiment known to those who ask; an index that cannot be written stops no loop."""
@@ -121,13 +135,18 @@ class FilePapers:
             self._recall = None
 
     def progress(self, text: str) -> None:
-        """Replace progress.md."""
-        write_atomic(self._layout.progress, self._redact(text))
+        """Replace progress.md; the ledger has what it says, and every start writes it anew."""
+        write_atomic(self._layout.progress, self._redact(text), durable=False)
         self._drawing.tend()
 
     def picture(self, data: Mapping[str, object]) -> None:
         """Redraw the picture, some time soon, in a process of its own."""
-        self._drawing.show(_json(self._redact.within(data)))
+        self._drawing.show(self.picture_text(data))
+
+    def picture_text(self, data: Mapping[str, object]) -> str:
+        """What is drawn, as JSON. Its many numbers are not searched for secrets."""
+        texts = self._redact.within({name: value for name, value in data.items() if name not in NUMBERS})
+        return _json({**data, **texts})
 
     def finish_picture(self, within_s: float = 60.0) -> None:
         """Wait until the picture shows the newest data."""
@@ -146,7 +165,7 @@ class FilePapers:
         folder = self._layout.experiment(id)
         with contextlib.suppress(FileNotFoundError):
             for domain in (each for each in folder.iterdir() if each.is_dir() and not each.is_symlink()):
-                spent = [domain / "home", domain / "tmp"]
+                spent = [domain / "home", domain / "tmp", domain / "cache"]
                 out = domain / "out"
                 if not keep_artifact and out.is_dir() and not out.is_symlink():
                     spent += [each for each in out.iterdir() if each.name not in SMALL_REPORTS]
@@ -155,7 +174,7 @@ class FilePapers:
 
     def _drop(self, path: Path) -> None:
         try:
-            remove_tree(path)
+            self._remove(path)
         except OSError as error:
             self.log(f"{path} could not be removed: {error}")
 

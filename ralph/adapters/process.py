@@ -14,17 +14,14 @@ import marshal
 import os
 import signal
 import socket
-import struct
 import subprocess
-import sys
 import threading
 import time
 from dataclasses import dataclass, field
 from enum import StrEnum
-from importlib.util import MAGIC_NUMBER
 from pathlib import Path
 
-from ralph.adapters import shim
+from ralph.adapters import shim, shims
 from ralph.adapters.files import remove_tree
 from ralph.adapters.leftovers import DOMAIN_VARIABLE, LOCK_NAME, bury, orphans, reap_leftovers, sweep
 from ralph.adapters.limits import LimitKind, Limits
@@ -42,9 +39,6 @@ __all__ = [
 
 ESCALATE_S = 20.0  # a shim that takes longer over a kill is wedged; 12 GiB of memory took 1.1 s to be gone
 SWEEP_S = 10.0
-SHIELDED = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT)
-
-_shims: set[int] = set()  # ours, not yet reaped: any other child of ours in a foreign session is an orphan
 
 
 class ExitReason(StrEnum):
@@ -106,6 +100,8 @@ class Command:
         grace_s: seconds between TERM and KILL when it is killed or late; 0 kills at once.
         scratch: a folder outside the domain's that is its own as well, and removed by `close` after its end.
         limits: what it may use of the machine; seen some twenty times a second.
+        held: it is started up to its last step, its own program, which waits for `Child.release`. Its standard input
+            is /dev/null afterwards.
         folders: those that its disk limit is about.
     """
 
@@ -121,13 +117,22 @@ class Command:
     scratch: Path | None = None
     limits: Limits = field(default_factory=Limits)
     folders: tuple[Path, ...] = ()
+    held: bool = False
+
+
+def hold(argv: tuple[str, ...]) -> tuple[str, ...]:
+    """Argv of a shell that becomes `argv` once it is told a line; told nothing, it waits for its end by the shim."""
+    return ("/bin/sh", "-c", 'read -r go && exec "$@" </dev/null; kill -STOP $$', "sh", *argv)
 
 
 class Child:
     """A payload under its shim. Make it with `spawn`; use it from the main thread."""
 
-    def __init__(self, popen: "subprocess.Popen[bytes]", control: socket.socket, command: Command) -> None:
+    def __init__(
+        self, popen: "subprocess.Popen[bytes]", control: socket.socket, command: Command, held_by: int = -1
+    ) -> None:
         self._popen = popen
+        self._held_by = held_by  # our end of the pipe that a held one reads from
         self._control = control
         self._command = command
         self._pidfd = os.pidfd_open(popen.pid)
@@ -164,15 +169,15 @@ class Child:
             if time.monotonic() > self._overdue_at:
                 self._end_wedged_shim()
             return None
-        _shims.discard(self.pid)  # what was below it and lives is an orphan now
+        shims.ours.discard(self.pid)  # what was below it and lives is an orphan now
         self._exit = self._reported()
         if self._exit is None and self._popen.returncode == 0:
             self._exit = recorded_exit(self.folder)
         if self._exit is None:
-            sweep(lambda: orphans(_shims, self._shim_start), SWEEP_S)
+            sweep(lambda: orphans(shims.ours, self._shim_start), SWEEP_S)
             reap_leftovers(self.folder, SWEEP_S)
             self._exit = Exit(reason=ExitReason.KILLED, detail="shim died")
-        bury(orphans(_shims, 0))
+        bury(orphans(shims.ours, 0))
         return self._exit
 
     def kill(self, reason: str) -> None:
@@ -195,8 +200,21 @@ class Child:
         with contextlib.suppress(OSError):  # it is about to be gone
             self._control.send(f"deadline {seconds:.6f}\n".encode())
 
+    def release(self) -> None:
+        """Have a held one go on: its program starts now. Nothing happens to one that is not held, or is dead."""
+        if self._held_by >= 0:
+            with contextlib.suppress(BrokenPipeError):
+                os.write(self._held_by, b"\n")
+            self._let_go()
+
+    def _let_go(self) -> None:
+        if self._held_by >= 0:
+            os.close(self._held_by)
+            self._held_by = -1
+
     def close(self) -> None:
         """Give the descriptors back, after `poll` has answered. A payload that still lives is killed by this."""
+        self._let_go()
         if self._pidfd >= 0:
             self._control.close()
             os.close(self._pidfd)
@@ -247,22 +265,28 @@ def spawn(command: Command) -> Child:
     if (command.folder / shim.EXIT_NAME).exists():
         raise FileExistsError(f"{command.folder} holds the end of another payload; give every payload a fresh folder")
     opened: list[int] = []
-    ours, theirs = socket.socketpair()
+    held_by = -1
     try:
         opened.append(lock := _locked(command.folder))
-        opened.append(stdin := os.open(command.stdin or os.devnull, os.O_RDONLY | os.O_NOCTTY))
+        if command.held:
+            stdin, held_by = os.pipe2(os.O_CLOEXEC)
+        else:
+            stdin = os.open(command.stdin or os.devnull, os.O_RDONLY | os.O_NOCTTY)
+        opened.append(stdin)
         opened.append(log := os.open(command.log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644))
         opened.append(spec := _spec(command))
-        popen = _start_shim((spec, theirs.fileno(), lock), stdin, log, command)
+        started = shims.reserve.take()
+        started.order((spec, lock, stdin, log, *command.pass_fds))
     except BaseException:
-        ours.close()
+        if held_by >= 0:
+            os.close(held_by)
         raise
     finally:
-        theirs.close()
         for fd in opened:
             os.close(fd)
-    _shims.add(popen.pid)
-    return Child(popen, ours, command)
+    child = Child(started.popen, started.control, command, held_by)
+    shims.reserve.restock()
+    return child
 
 
 def recorded_exit(folder: Path) -> Exit | None:
@@ -316,41 +340,6 @@ def _spec(command: Command) -> int:
         marshal.dump(orders, file)
     os.lseek(fd, 0, os.SEEK_SET)
     return fd
-
-
-def _start_shim(fds: tuple[int, int, int], stdin: int, log: int, command: Command) -> "subprocess.Popen[bytes]":
-    # Blocked signals stay blocked through exec: no Ctrl-C reaches a shim that has no session and no handlers yet.
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, SHIELDED)
-    try:
-        return subprocess.Popen(
-            [sys.executable, "-I", "-S", _shim_program(), *map(str, fds)],
-            stdin=stdin,
-            stdout=log,
-            stderr=log,
-            env={"LC_ALL": "C.UTF-8"},
-            pass_fds=(*fds, *command.pass_fds),
-            start_new_session=True,
-        )
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
-
-
-def _shim_program() -> str:
-    """The shim's bytecode if this interpreter has left it on disk, which spares 4 ms of compiling, else its source."""
-    compiled = shim.__spec__.cached
-    return compiled if compiled is not None and _is_fresh(Path(compiled), Path(shim.__file__)) else shim.__file__
-
-
-def _is_fresh(compiled: Path, source: Path) -> bool:
-    """Whether bytecode is of this very source: who runs a file by its name gets no such check from Python (PEP 552)."""
-    try:
-        with compiled.open("rb") as file:
-            header = file.read(16)
-        info = source.stat()
-    except OSError:
-        return False
-    made_from = struct.pack("<4sIII", MAGIC_NUMBER, 0, int(info.st_mtime) & 0xFFFFFFFF, info.st_size & 0xFFFFFFFF)
-    return header == made_from
 
 
 def _parse(data: bytes) -> Exit | None:

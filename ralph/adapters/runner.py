@@ -1,4 +1,12 @@
-"""Runs on this machine: one command in its own kill domain, with the starting gun or with a plain deadline."""
+"""Runs on this machine: one command in its own kill domain, with the starting gun or with a plain deadline.
+
+In an arena that allows for it (`run.early`) the process of the next run is started while another trains. It imports,
+builds on the host, asks for the device and waits; nobody reads what it asks until its own run begins, from when on the
+clocks run. If it ended meanwhile, that is how its run ends.
+
+Elsewhere the process of the next run is started up to the point at which the command itself would begin: folder, kill
+domain and sandbox are there, and a shell in it waits to become the command.
+"""
 
 import contextlib
 import json
@@ -8,7 +16,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
 from functools import partial
 from pathlib import Path
+from types import MappingProxyType
 
+from ralph.adapters.compiled import BASE, CompileCache, environment, program_of
 from ralph.adapters.data import PreparedData
 from ralph.adapters.domains import Domains, Start, finished, log_of, read_log, shell
 from ralph.adapters.files import write_atomic
@@ -29,12 +39,16 @@ from ralph.model import CrashKind, JsonValue, Outcome
 from ralph.ports import News, RunOrder
 
 OUT = "out"  # RALPH_RUN_DIR, below the domain's folder
+CACHE = "cache"  # its own copy of what compilers left
 ARTIFACT = "artifact.pt2"
 TIMES = "times.json"
+HELD = "held"  # a file that says that the command does not begin before TIMES is there
 REPORT = f"{OUT}/report.json"
 REPORT_BYTES = 64 * 1024
 PROGRESS = f"{OUT}/progress.jsonl"
 PROGRESS_TAIL_BYTES = 4096
+GONE_S = 30.0  # how long a prepared process that is not wanted may take to be gone
+UNASKED = "it was ready without having asked for its device: prepare.device() comes before that; see docs/runs.md"
 LIMITS = {
     LimitKind.MEMORY: CrashKind.MEMORY_LIMIT,
     LimitKind.PROCESSES: CrashKind.PROCESS_LIMIT,
@@ -49,15 +63,28 @@ LIMITS = {
 class Phases:
     """How far a gated run came, by the supervisor's clock (seconds), and what the machine was doing when it began."""
 
+    early_s: float = 0.0  # from its start to that of its run
     setup_s: float = 0.0
     train_s: float = 0.0
+    unasked: bool = False
     ready: bool = False
     stopped: bool = False
     record: Mapping[str, JsonValue] = field(default_factory=dict)
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Waiting:
+    """A run whose process was started early."""
+
+    order: RunOrder
+    run: "RunAtWork"
+
+
 class LocalRunner:
-    """The port `Runner` on this machine. `data` is what *go* hands over; None in an arena without prepared data."""
+    """The port `Runner` on this machine. `data` is what *go* hands over; None in an arena without prepared data.
+
+    `shown` is the environment that shows a run of several GPUs its own, which it calls `device`.
+    """
 
     def __init__(
         self,
@@ -69,9 +96,14 @@ class LocalRunner:
         data: PreparedData | None,
         domains: Domains,
         redact: Redactor = SHAPES_ONLY,
+        shown: Mapping[str, str] = MappingProxyType({}),
+        compiled: CompileCache | None = None,
     ) -> None:
-        self._layout, self._repo, self._run = layout, repo, run
+        self._layout, self._repo, self._run, self._shown = layout, repo, run, shown
+        self._compiled = compiled if run.gate else None  # without the gun nobody knows when it has seen data
         self._device, self._data, self._domains, self._redact = device, data, domains, redact
+        self._early = run.gate and run.early and device.startswith("cuda")  # a CPU is shared with the run that trains
+        self._waiting: dict[tuple[int, int], _Waiting] = {}
 
     def remains(self, order: RunOrder) -> RunEnded | None:
         """The result of a run that ended while no supervisor looked."""
@@ -82,13 +114,59 @@ class LocalRunner:
         try:
             phases = Phases(**json.loads((folder / TIMES).read_text()))
         except (OSError, ValueError, TypeError):
-            if self._run.gate:
-                return None  # nobody kept its clock to the end
+            if self._run.gate or (folder / HELD).exists():
+                return None  # nobody kept its clock to the end, or it never began
             phases = Phases()
         return self._result(order, exit_, phases)
 
+    def prepare(self, order: RunOrder) -> None:
+        """Start the command early, if the arena allows for it: it is not to touch the device until it is given it.
+
+        Else all but the command.
+        """
+        if self.prepared(order):
+            return
+        if (other := self._waiting.pop((order.id, order.run), None)) is not None:
+            self._end(other)
+        self._waiting[order.id, order.run] = _Waiting(order=order, run=self._spawn(order, early=True))
+
+    def prepared(self, order: RunOrder) -> bool:
+        """Whether the process of this very order was started early, living or not."""
+        waiting = self._waiting.get((order.id, order.run))
+        return waiting is not None and waiting.order == order
+
+    def waiting(self) -> Mapping[RunOrder, int]:
+        """The process at the top of the tree of each run that is prepared and may still hope for its turn."""
+        return {each.order: each.run.pid for each in self._waiting.values() if not each.run.forfeited}
+
+    def forfeit(self, order: RunOrder, reason: str) -> None:
+        """End a prepared process that broke a rule; its run, once it is started, is invalid for this reason."""
+        if self.prepared(order):
+            self._waiting[order.id, order.run].run.forfeit(reason)
+
+    def drop(self, order: RunOrder | None = None) -> None:
+        """End what was prepared and is not wanted any more."""
+        for key, waiting in list(self._waiting.items()):
+            if order is None or waiting.order == order:
+                del self._waiting[key]
+                self._end(waiting)
+
+    def _end(self, waiting: _Waiting) -> None:
+        waiting.run.abandon()
+        self._domains.clear(self._layout.run(waiting.order.id, waiting.order.run))
+
     def start(self, order: RunOrder) -> "RunAtWork":
-        """Start the command in a clean checkout."""
+        """Start the command in a clean checkout, or give its device to the process that was prepared for it."""
+        waiting = self._waiting.pop((order.id, order.run), None)
+        if waiting is None:
+            return self._spawn(order, early=False)
+        if waiting.order != order:
+            self._end(waiting)
+            return self._spawn(order, early=False)
+        waiting.run.begin(self._run.setup_s if self._run.gate else self._whole_s())
+        return waiting.run
+
+    def _spawn(self, order: RunOrder, *, early: bool) -> "RunAtWork":
         folder = self._domains.fresh(self._layout.run(order.id, order.run))
         out = folder / OUT
         out.mkdir()
@@ -101,14 +179,24 @@ class LocalRunner:
             "RALPH_ARTIFACT": str(out / ARTIFACT),
             "RALPH_DEVICE": self._device,
         }
+        env |= self._shown
         if self._device == "cpu":
             env["CUDA_VISIBLE_DEVICES"] = ""
         if self._data is not None:
             write_atomic(out / "data.json", json.dumps(self._data.public))
             env["RALPH_DATA"] = str(out / "data.json")
-        gun = self._gun()
+        gun, program, writable = self._gun(), "", [out, tree]
         if gun is not None:
             env["RALPH_GUN_FD"] = str(gun.theirs.fileno())
+        if gun is not None and self._compiled is not None:
+            program = BASE if order.id == 0 else program_of(self._repo.contents(order.commit))
+            writable.append(cache := folder / CACHE)
+            self._compiled.lay(program, cache)
+            gun.before_go = partial(self._compiled.take, program, cache)
+            env |= {name: value for name, value in environment(cache).items() if name not in self._run.env}
+        held = early and not self._early
+        if held:
+            (folder / HELD).touch()
         record = load_record()
         child = self._domains.start(
             Start(
@@ -117,15 +205,22 @@ class LocalRunner:
                 cwd=self._repo.arena_in(tree),
                 env=env,
                 arena_env=self._run.env,
-                writable=(out, tree),
+                writable=tuple(writable),
                 hidden=(self._repo.store,),
-                deadline_s=self._run.setup_s if gun else self._whole_s(),
+                deadline_s=None if early else self._run.setup_s if gun else self._whole_s(),
                 pass_fds=(gun.theirs.fileno(),) if gun else (),
+                held=held,
             )
         )
         if gun is not None:
             gun.attach(child.set_deadline)
-        return RunAtWork(child, gun, folder / TIMES, record, partial(self._result, order))
+        return RunAtWork(child, gun, folder / TIMES, record, partial(self._ended, order, program))
+
+    def _ended(self, order: RunOrder, program: str, exit_: Exit, phases: Phases, forfeited: str) -> RunEnded:
+        ended = self._result(order, exit_, phases, forfeited)
+        if program and self._compiled is not None:
+            self._compiled.settle(program, ok=ended.outcome is Outcome.OK)
+        return ended
 
     def _whole_s(self) -> float:
         return self._run.setup_s + self._run.budget_s + self._run.export_s + self._run.grace_s
@@ -135,18 +230,22 @@ class LocalRunner:
             return None
         run = self._run
         budget = Budget(budget_s=run.budget_s, export_s=run.export_s, grace_s=run.grace_s)
-        return Gun(budget, self._data.train if self._data else {})
+        data = self._data.train if self._data else {}
+        return Gun(budget, data, device=self._device, must_ask=self._early)
 
-    def _result(self, order: RunOrder, exit_: Exit, phases: Phases) -> RunEnded:
+    def _result(self, order: RunOrder, exit_: Exit, phases: Phases, forfeited: str = "") -> RunEnded:
         folder = self._layout.run(order.id, order.run)
         redact_file(log_of(folder), self._redact)
         redact_folder(folder / OUT, self._redact)
         log = read_log(folder)
         outcome, crash, reason = self._verdict(exit_, phases, log)
+        if forfeited:
+            outcome, crash, reason = Outcome.INVALID, None, forfeited
         report = _report(folder)
         peak = report.get("peak_bytes")
         gated_s = phases.setup_s + phases.train_s  # from the gun's start, a few milliseconds before the shim's clock
-        seconds = max(exit_.seconds, gated_s)
+        seconds = max(exit_.seconds - phases.early_s, gated_s)
+        early = {"early_s": round(phases.early_s, 3)} if phases.early_s else {}
         return RunEnded(
             id=order.id,
             run=order.run,
@@ -159,11 +258,13 @@ class LocalRunner:
             export_s=round(seconds - gated_s, 3) if phases.stopped else 0.0,
             seconds=round(seconds, 3),
             peak_bytes=peak if isinstance(peak, int) and peak > 0 else exit_.peak_bytes,
-            record={**phases.record, **{k: v for k, v in report.items() if k != "peak_bytes"}},
+            record={**phases.record, **early, **{k: v for k, v in report.items() if k != "peak_bytes"}},
         )
 
     def _verdict(self, exit_: Exit, phases: Phases, log: str) -> tuple[Outcome, CrashKind | None, str]:
         run = self._run
+        if phases.unasked:
+            return Outcome.CRASH, CrashKind.EXCEPTION, UNASKED
         if exit_.reason is ExitReason.DEADLINE:
             return Outcome.CRASH, CrashKind.DEADLINE, _late(run, phases)
         if exit_.limit is not None:
@@ -181,7 +282,7 @@ class LocalRunner:
 
 
 class RunAtWork:
-    """A run at work: its shim and its gun on one descriptor."""
+    """A run at work: its shim and its gun on one descriptor. One that is prepared is not polled until it begins."""
 
     def __init__(
         self,
@@ -189,9 +290,11 @@ class RunAtWork:
         gun: Gun | None,
         times: Path,
         record: Mapping[str, JsonValue],
-        result: Callable[[Exit, Phases], RunEnded],
+        result: Callable[[Exit, Phases, str], RunEnded],
     ) -> None:
         self._child, self._gun, self._times, self._record, self._result = child, gun, times, record, result
+        self.forfeited = ""  # the rule that it broke while it waited
+        self._spawned, self._early_s = time.monotonic(), 0.0
         self._poller = select.epoll()
         self._poller.register(child.fileno(), select.EPOLLIN)
         if gun is not None:
@@ -206,12 +309,41 @@ class RunAtWork:
         """The process at the top of its tree."""
         return self._child.pid
 
+    def begin(self, within_s: float) -> None:
+        """A prepared run begins now: its device is its own, and its clocks run.
+
+        `within_s` is how long it has until it is ready; without a gun, until it has ended.
+        """
+        self._record = load_record()
+        if self._gun is not None:
+            self._gun.begin(within_s)
+        else:
+            self._early_s = time.monotonic() - self._spawned
+            write_atomic(self._times, json.dumps(asdict(self._phases())), durable=False)
+            self._child.set_deadline(within_s)
+        self._child.release()
+
+    def forfeit(self, reason: str) -> None:
+        """End a prepared run that broke a rule. Returns at once."""
+        self.forfeited = self.forfeited or reason
+        self._child.kill(reason)
+
+    def abandon(self) -> None:
+        """End a prepared run that is not wanted, and wait until it is gone, unless it cannot be killed."""
+        self._child.kill("not wanted any more")
+        deadline = time.monotonic() + GONE_S
+        while self._child.poll() is None and (left_s := deadline - time.monotonic()) > 0:
+            select.select([self._child.fileno()], [], [], left_s)
+        self._close()
+
     def poll(self) -> RunEnded | None:
         """Answer the gun, then look whether the run is over."""
         if self._gun is not None and not self._gun.hear():
             with contextlib.suppress(FileNotFoundError):
                 self._poller.unregister(self._gun.fileno())
         phases = self._phases()
+        if phases.unasked:
+            self._child.kill(UNASKED)
         if phases.stopped and not self._times.exists():
             write_atomic(self._times, json.dumps(asdict(phases)))
         exit_ = self._child.poll()
@@ -220,16 +352,22 @@ class RunAtWork:
         if self._gun is not None:
             self._gun.hear()  # what it said in its last moment
             phases = self._phases()
+        self._close()
+        return self._result(exit_, phases, self.forfeited)
+
+    def _close(self) -> None:
+        if self._gun is not None:
             self._gun.close()
         self._poller.close()
         self._child.close()
-        return self._result(exit_, phases)
 
     def _phases(self) -> Phases:
         if self._gun is None:
-            return Phases(record=self._record)
+            return Phases(early_s=self._early_s, record=self._record)
         times = self._gun.times
         return Phases(
+            early_s=times.started - times.spawned,
+            unasked=times.unasked,
             setup_s=(times.ready or times.started) - times.started,
             train_s=(times.stopped - times.go) if times.stopped and times.go else 0.0,
             ready=times.ready is not None,

@@ -9,6 +9,7 @@ import stat
 import sys
 from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from ralph.adapters.data import PreparedData
@@ -48,7 +49,7 @@ CRASHES = {
 
 
 class ArenaScorer:
-    """Scores in the mode that the arena asks for."""
+    """Scores in the mode that the arena asks for. `shown` shows a scorer that device alone, if there are several."""
 
     def __init__(
         self,
@@ -60,8 +61,9 @@ class ArenaScorer:
         seal: Seal,
         domains: Domains,
         redact: Redactor = SHAPES_ONLY,
+        shown: Mapping[str, str] = MappingProxyType({}),
     ) -> None:
-        self._layout, self._config, self._device = layout, config, device
+        self._layout, self._config, self._device, self._shown = layout, config, device, shown
         self._data, self._seal, self._domains, self._redact = data, seal, domains, redact
 
     def broken_seal(self) -> str:
@@ -99,6 +101,7 @@ class ArenaScorer:
             "RALPH_SEED": str(order.seed),
             "RALPH_DEVICE": self._device,
             "RALPH_SCORE": str(answer / ANSWER),
+            **self._shown,
         }
         if self._data is not None:
             env["RALPH_DATA"] = str(self._data.descriptor)

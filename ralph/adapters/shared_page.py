@@ -33,18 +33,25 @@ def read_steady(path: Path, patience_s: float = PATIENCE_S) -> str | None:
         with contextlib.suppress(FileNotFoundError):
             before = path.stat()
             data = path.read_bytes()
-            if _same_version(before, path.stat()) and not _mid_save(before, patience_s):
+            if same_version(before, path.stat()) and not _mid_save(before, patience_s):
                 return _decode(data)
         if time.monotonic() >= deadline:
             return None if data is None else _decode(data)
         time.sleep(_LOOK_AGAIN_S)
 
 
-def append_shared(path: Path, compose: Callable[[str], str], new_page: str, patience_s: float = PATIENCE_S) -> None:
+def append_shared(
+    path: Path,
+    compose: Callable[[str], str],
+    new_page: str,
+    patience_s: float = PATIENCE_S,
+    known: Callable[[os.stat_result], str | None] = lambda _: None,
+) -> os.stat_result | None:
     """Append what `compose` answers to the file's present text, in one write at its end; no other byte changes.
 
     `compose` may be asked several times, each time about a newer text; an empty answer appends nothing. A missing
-    file is made from `new_page` first.
+    file is made from `new_page` first. Before the text is read, `known` may answer in the place of `compose` for a file
+    in this state, which it knows already. Returns the state in which we left the file, if nobody can have been at it.
 
     Raises:
         OSError: when the file cannot be written, for instance because the disk is full.
@@ -58,17 +65,24 @@ def append_shared(path: Path, compose: Callable[[str], str], new_page: str, pati
             if over and not create(path, new_page):
                 raise
         else:
+            left: list[os.stat_result] = []
             try:
-                done = _append_once(fd, compose, deadline) and _still_at(path, fd)
+                done = _append_once(fd, compose, known, deadline, left) and _still_at(path, fd)
             finally:
                 os.close(fd)
             if done or over:
-                return
+                return left[0] if done and left else None
         time.sleep(_LOOK_AGAIN_S)
 
 
-def _append_once(fd: int, compose: Callable[[str], str], deadline: float) -> bool:
-    """One attempt on one open file; False to come back when a save is over."""
+def _append_once(
+    fd: int,
+    compose: Callable[[str], str],
+    known: Callable[[os.stat_result], str | None],
+    deadline: float,
+    left: list[os.stat_result],
+) -> bool:
+    """One attempt on one open file; False to come back when a save is over. `left` gets its state if we were alone."""
     # who waits for the lock closes the file meanwhile, since the holder's lease needs it to be nobody else's;
     # one that holds on for ever is not waited for: appends are whole even so
     if not _locked(fd) and time.monotonic() < deadline:
@@ -79,7 +93,8 @@ def _append_once(fd: int, compose: Callable[[str], str], deadline: float) -> boo
         doubtful = (empty or not alone) and _mid_save(status, PATIENCE_S)
         if doubtful and time.monotonic() < deadline:
             return False
-        chunk = compose(_decode(_read(fd))).encode("utf-8", "backslashreplace")
+        answer = known(status) if alone else None
+        chunk = (compose(_decode(_read(fd))) if answer is None else answer).encode("utf-8", "backslashreplace")
         if not chunk:
             return True
         written = os.write(fd, chunk)  # O_APPEND: lands at the end of that instant, whoever else writes
@@ -87,6 +102,8 @@ def _append_once(fd: int, compose: Callable[[str], str], deadline: float) -> boo
             if alone:  # nobody can have added anything behind it
                 os.ftruncate(fd, status.st_size)
             raise OSError(errno.ENOSPC, f"the disk took {written} of {len(chunk)} bytes of learnings; free some space")
+        if alone:
+            left.append(os.fstat(fd))
     os.fsync(fd)
     return True
 
@@ -135,7 +152,8 @@ def _mid_save(status: os.stat_result, empty_s: float) -> bool:
     return 0 <= age_s < (QUIET_S if status.st_size else empty_s)
 
 
-def _same_version(a: os.stat_result, b: os.stat_result) -> bool:
+def same_version(a: os.stat_result, b: os.stat_result) -> bool:
+    """Whether nobody wrote to a file, or put another in its place, between two looks at it."""
     return (a.st_dev, a.st_ino, a.st_size, a.st_mtime_ns) == (b.st_dev, b.st_ino, b.st_size, b.st_mtime_ns)
 
 

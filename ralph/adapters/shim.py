@@ -1,13 +1,15 @@
 """The keeper of one kill domain: stands between the supervisor and one payload, and leaves nothing of it alive.
 
-Run by file path (``python -I -S shim.py SPEC_FD CONTROL_FD LOCK_FD``) and importing next to nothing, since every agent,
-run and scorer waits for it to start. Its standard input, output and error are the payload's. It is also given:
+Run by file path (``python -I -S shim.py CONTROL_FD``) and importing next to nothing, since an agent, run or scorer may
+wait for it to start. Control is one end of a socket pair. The first message through it brings descriptors:
 
 - spec: a marshalled dict (the same interpreter is on both sides), made by `ralph.adapters.process.spawn`;
-- control: one end of a socket pair. A line ``kill WHY`` ends the payload, end of file means that the supervisor is
-  dead. The bytes of ``exit.json`` go back through it as well, out of the payload's reach;
+- the payload's standard input, and its log for output and error; what else the spec says that the payload inherits;
 - lock: an exclusive flock on the domain's lock file. The payload and what it starts inherit it: while it is held,
   something lives.
+
+After that a line ``kill WHY`` ends the payload, ``deadline SECONDS`` moves its deadline, and end of file means that the
+supervisor is dead. The bytes of ``exit.json`` go back through control as well, out of the payload's reach.
 
 Covered: all that the payload leaves behind, however it was started (double fork, setsid, cleared environment, closed
 descriptors, ignored or stopping signals, fork storms), after a normal end, a deadline, a request or the supervisor's
@@ -18,8 +20,11 @@ processor can stop it, in sessions of its own.
 # Neither pathlib nor contextlib: they would cost more start-up time than all that is imported here.
 # ruff: noqa: PTH110, PTH112, PTH118, PTH123, PTH208, SIM105
 
-import _signal as signal  # type: ignore[import-not-found]  # the public one builds enums, for 7 ms
+import _signal as signal  # type: ignore[import-not-found]  # the public ones build enums, for 7 ms
+import _socket
+import array
 import ctypes
+import fcntl
 import marshal
 import os
 import select
@@ -39,6 +44,7 @@ PR_SET_NO_NEW_PRIVS = 38
 WAIT_ALL = 0x40000000  # __WALL: also children cloned with another exit signal than SIGCHLD
 TICK_S = 0.002  # between two looks at processes that are being killed
 NEVER_S = 3600.0
+MOST_FDS = 253  # of one message
 TERMINAL = ("SIGINT", "SIGQUIT", "SIGHUP", "SIGTSTP", "SIGTTIN", "SIGTTOU")
 IGNORED = (*TERMINAL, "SIGTERM", "SIGPIPE", "SIGUSR1", "SIGUSR2", "SIGALRM")
 
@@ -340,8 +346,8 @@ def report(domain: Domain, reason: str, detail: str, ended: float) -> bytes:
     return record
 
 
-def prepare() -> int:
-    """Become a subreaper that no signal of a terminal or a service manager ends; returns the wake-up descriptor.
+def prepare() -> None:
+    """Become a subreaper that no signal of a terminal or a service manager ends.
 
     No new privileges, since a payload could start a set-uid program, which an ordinary user has no right to kill.
     """
@@ -356,6 +362,10 @@ def prepare() -> int:
         os.sched_setscheduler(0, os.SCHED_RR | os.SCHED_RESET_ON_FORK, os.sched_param(1))
     except OSError:
         pass  # for that one needs privileges; an ordinary user's storms are held by their number (`meter.confine`)
+
+
+def wake_up() -> int:
+    """A descriptor that becomes readable when a child ends; signals are heard from now on."""
     wake, writer = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
     signal.set_wakeup_fd(writer, warn_on_full_buffer=False)
     signal.signal(signal.SIGCHLD, lambda _number, _frame: None)
@@ -382,13 +392,43 @@ def keep(domain: Domain) -> bytes:
     return report(domain, *reason, ended)
 
 
-def main(spec_fd: int, control: int, lock: int) -> int:
-    """Keep one payload. Nothing of it is left on return: status 0, or 3 if exit.json could not be written."""
-    wake = prepare()
-    with open(spec_fd, "rb") as file:
+def orders(control: int) -> "tuple[dict[str, Any], int, int] | None":
+    """Wait for them; the spec, control and lock, and everything the payload inherits under its promised number.
+
+    None if the supervisor ends without any.
+    """
+    fds = array.array("i")
+    channel = _socket.socket(fileno=control)
+    data, ancillary, _, _ = channel.recvmsg(1, _socket.CMSG_SPACE(MOST_FDS * fds.itemsize))
+    channel.detach()
+    for level, kind, found in ancillary:
+        if (level, kind) == (_socket.SOL_SOCKET, _socket.SCM_RIGHTS):
+            fds.frombytes(found)
+    if not data:
+        return None
+    with open(fds[0], "rb") as file:
         spec = marshal.load(file)
+    # All go out of the way of the promised numbers first, where no payload inherits them.
+    above, came = max([2, *spec["pass_fds"]]) + 1, (control, *fds[1:])
+    control, lock, stdin, log, *passed = (fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, above) for fd in came)
+    for fd in came:
+        os.close(fd)
+    for source, number in ((stdin, 0), (log, 1), (log, 2), *zip(passed, spec["pass_fds"], strict=True)):
+        os.dup2(source, number, inheritable=True)
+    for source in (stdin, log, *passed):
+        os.close(source)
+    return spec, control, lock
+
+
+def main(control: int) -> int:
+    """Keep one payload. Nothing of it is left on return: status 0, or 3 if exit.json could not be written."""
+    prepare()
+    given = orders(control)
+    if given is None:
+        return 0
+    spec, control, lock = given
+    wake = wake_up()
     sys.path.append(spec["programs"])  # last: where a name is in the standard library, that is meant
-    os.set_inheritable(control, False)
     os.set_blocking(control, False)
     domain = Domain(spec, control, lock, wake)
     data = keep(domain)
@@ -408,4 +448,4 @@ def main(spec_fd: int, control: int, lock: int) -> int:
 
 if __name__ == "__main__":
     # Without the interpreter's own clean-up: there is nothing to clean, and somebody waits.
-    os._exit(main(*map(int, sys.argv[1:4])))
+    os._exit(main(int(sys.argv[1])))

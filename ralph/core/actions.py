@@ -41,6 +41,24 @@ class Commit:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Rebase:
+    """Carry the candidate's change over to this incumbent, or say that it does not apply there."""
+
+    id: int
+    onto: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Prepare:
+    """See to it that the process of a coming run is there, as far as it gets without a device: probably this lane's."""
+
+    id: int
+    run: int
+    seed: int
+    lane: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Measure:
     """See to it that this run is carried out, and record its end."""
 
@@ -63,6 +81,7 @@ class Audit:
     id: int
     run: int
     attempt: int
+    lane: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -88,4 +107,4 @@ class End:
     reason: str
 
 
-Action = Record | Brief | Propose | Commit | Measure | Score | Audit | Settle | Wait | End
+Action = Record | Brief | Propose | Commit | Rebase | Prepare | Measure | Score | Audit | Settle | Wait | End

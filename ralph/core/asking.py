@@ -115,3 +115,9 @@ def notices(state: State, now: datetime, mix: Mix) -> Iterator[str]:
     for agent, weather in state.weather.items():
         if weather.until > now:
             yield f"{agent} was sent away by its provider: {weather.reason}"
+
+
+def likely(mix: Mix) -> str:
+    """The agent that is asked at least every other time; empty if there is none."""
+    name = max(mix.shares, key=lambda each: mix.shares[each], default="")
+    return name if name and 2 * mix.shares[name] >= sum(mix.shares.values()) else ""

@@ -27,12 +27,17 @@ class Audits:
         """Whether any is at work or to be done."""
         return bool(self.owed)
 
+    @property
+    def wanted(self) -> set[int]:
+        """The experiments whose artifacts these are."""
+        return {id_ for id_, _ in self.owed} | ({self.at_work.id} if self.at_work else set())
+
 
 def owe(audits: Audits, e: Experiment) -> Audits:
     """A kept experiment's artifacts are to be audited, each once."""
     if e.verdict is not Verdict.KEEP or e.phase is not Phase.DONE:
         return audits
-    wanted = [(e.id, run.number) for run in e.runs[e.drafted_runs :] if _good(run)]
+    wanted = [(e.id, run.number) for run in e.own_runs if _good(run)]
     new = [each for each in wanted if each not in audits.scores and each not in audits.owed]
     return replace(audits, owed=(*audits.owed, *new)) if new else audits
 

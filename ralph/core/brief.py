@@ -90,4 +90,9 @@ def facts(state: State, e: Experiment, editable: tuple[str, ...], options: Optio
             {"id": incumbent.id, "score": incumbent.score, "runs": len(incumbent.scores)} if incumbent else None
         ),
         "refusals": list(e.refusals),
+        "in_flight": [
+            {"id": o.id, "agent": o.agent, "hypothesis": o.hypothesis, "constants": dict(o.constants)}
+            for o in state.open()
+            if o.id != e.id and o.commit and o.verdict is None
+        ],
     }

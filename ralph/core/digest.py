@@ -44,6 +44,7 @@ def lists(state: State) -> Iterator[tuple[str, str, float]]:
     keeps = [state.experiments[n] for n in reversed(state.keeps[-KEEPS:])]
     older = len(state.keeps) - len(keeps)
     more = f" ({counted(older, 'older one')} not shown)" if older else ""
+    yield "Under way now by others; propose something else:", _under_way(state), 0.1
     yield "The last verdicts, newest first:", _verdicts(state, list(reversed(last))), 0.34
     yield f"Kept, newest first{more}:", _verdicts(state, keeps), 0.24
     yield "Near misses, worth a second look or a combination:", _verdicts(state, near_misses(state)), 0.12
@@ -51,6 +52,11 @@ def lists(state: State) -> Iterator[tuple[str, str, float]]:
     yield "Failures by kind:", _failures(state), 0.12
     yield "Dead ends, tried again and again and never a gain:", _dead_ends(state), 0.1
     yield "Constants that no experiment has changed:", _untried(state), 0.08
+
+
+def _under_way(state: State) -> str:
+    proposed = [e for e in state.open() if e.proposal is not None and e.verdict is None]
+    return "\n".join(f"#{e.id} [{plain(e.agent, 30)}] {plain(e.hypothesis, WORDS)}" for e in proposed[-LAST:])
 
 
 def verdict_line(state: State, e: Experiment) -> str:

@@ -1,9 +1,11 @@
 """Scores with their uncertainty, and how many of their digits to show."""
 
 import math
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from ralph.core.fold import State
+from ralph.core.shelf import stated_error
 from ralph.core.statistics import mean as exact_mean
 from ralph.model import Experiment
 
@@ -21,15 +23,19 @@ def estimate(state: State, e: Experiment) -> Estimate:
     """Mean score of an experiment that has one. Its error comes from the campaign's sigma, pooled over all repeats;
     while nothing was repeated, from the errors the scorer states, if it states them for every run.
     """
-    scores = e.scores
-    mean = exact_mean(scores)
-    sigma = state.noise.sigma
+    return _estimate(state.noise.sigma, exact_mean(e.scores), len(e.scores), stated_error(e))
+
+
+def estimates_of_rows(state: State, ids: Iterable[int]) -> list[Estimate]:
+    """The same of experiments with a score and a verdict, from their rows, which are in memory at any age."""
+    rows, sigma = state.experiments.rows, state.noise.sigma
+    return [_estimate(sigma, rows.scores[id_], rows.runs[id_], rows.errors[id_]) for id_ in ids]
+
+
+def _estimate(sigma: float | None, mean: float, runs: int, stated: float) -> Estimate:
     if sigma is not None:
-        return Estimate(mean=mean, se=sigma / math.sqrt(len(scores)), runs=len(scores))
-    stated = [r.score_se for r in e.runs if r.score is not None and not r.failed]
-    known = [se for se in stated if se is not None]
-    se = math.sqrt(sum(x * x for x in known)) / len(known) if known and len(known) == len(stated) else None
-    return Estimate(mean=mean, se=se, runs=len(scores))
+        return Estimate(mean=mean, se=sigma / math.sqrt(runs), runs=runs)
+    return Estimate(mean=mean, se=None if math.isnan(stated) else stated, runs=runs)
 
 
 def gain_of(state: State) -> Estimate:

@@ -7,21 +7,25 @@ state. A delta counts as better or worse by its own standard error: z = sign · 
 import math
 import re
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
 from functools import lru_cache
 from heapq import nsmallest
+from typing import Any, TypeVar
 
 from ralph.core.decision import chance_of_luck, expected_false_keeps
 from ralph.core.fold import State
+from ralph.core.shelf import LOOK_BACK
 from ralph.core.wording import plain
 from ralph.model import Direction, Experiment, JsonValue, Verdict
 
-LOOK_BACK = 1000
+T = TypeVar("T")
 NEAR_Z = -0.25  # a near miss measured better than the incumbent by that many standard errors at least
 DEAD_Z = 2.0  # a dead end measured worse each time, and clearly so when the tries are taken together
+MOST_NEAR = MOST_DEAD = 12  # are looked for
 DEAD_TRIES = 3  # … at least so many for a constant
 DEAD_REPEATS = 2  # … and so often for the same idea in words
+MOST_DOF = 1000  # degrees of freedom beyond which Student's t does not change any more as far as it is shown
 SHARED = 0.6  # of the failures of a kind have a cause in common
 
 
@@ -29,6 +33,24 @@ def recent(state: State, most: int = LOOK_BACK) -> Iterator[Experiment]:
     """The latest `most` experiments, oldest first, the baseline apart. Ids have no gaps."""
     end = len(state.experiments)
     return (state.experiments[i] for i in range(max(1, end - most), end))
+
+
+def _since_verdict(state: State, name: str, find: Callable[[State], T]) -> T:
+    """What `find` answers, which only a verdict or a new experiment can change; found once for each of these."""
+    stamp = (len(state.experiments), state.judged)
+    known = state.memo.get(name)
+    if isinstance(known, _Known) and known.stamp == stamp:
+        found: T = known.value
+        return found
+    found = find(state)
+    state.memo[name] = _Known(stamp=stamp, value=found)
+    return found
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Known:
+    stamp: tuple[int, int]
+    value: Any
 
 
 def sign(state: State) -> float:
@@ -48,12 +70,16 @@ def clearness(state: State, e: Experiment) -> float | None:
 
 def near_misses(state: State, limit: int = 5) -> list[Experiment]:
     """Discards that measured better than the incumbent of their time, though not clearly; the most promising first."""
+    return _since_verdict(state, "near misses", _near_misses)[:limit]
+
+
+def _near_misses(state: State) -> list[Experiment]:
     close = [
         (z, -e.id, e)
         for e in recent(state)
         if e.verdict is Verdict.DISCARD and (z := clearness(state, e)) is not None and z < NEAR_Z
     ]
-    return [e for _, _, e in nsmallest(limit, close)]
+    return [e for _, _, e in nsmallest(MOST_NEAR, close)]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -68,25 +94,15 @@ class Move:
         return f"{self.name.rpartition(':')[2]} {self.way}"
 
 
-@dataclass(slots=True, kw_only=True)
-class _Lineage:
-    """All constants of each incumbent, by commit, so that every change can be compared with what it was made on."""
+def _moves(state: State, e: Experiment) -> Iterator[Move]:
+    """What its constants are, compared with what it was made on."""
+    below = state.lineage.get(e.base, {})
+    return (_move(name, below.get(name), value) for name, value in e.constants.items())
 
-    by_commit: dict[str, Mapping[str, JsonValue]] = field(default_factory=dict)
 
-    @classmethod
-    def of(cls, state: State) -> "_Lineage":
-        lineage = cls(by_commit={state.base: state.constants})
-        for k in state.keeps:
-            e = state.experiments[k]
-            below = lineage.by_commit.get(e.base, state.constants)
-            lineage.by_commit[e.commit] = {**below, **e.constants} if e.constants else below
-        return lineage
-
-    def moves(self, e: Experiment) -> Iterator[Move]:
-        below = self.by_commit.get(e.base, {})
-        for name, value in e.constants.items():
-            yield Move(name=name, way=_way(below.get(name), value))
+@lru_cache(maxsize=4 * LOOK_BACK, typed=True)
+def _move(name: str, old: JsonValue, new: JsonValue) -> Move:
+    return Move(name=name, way=_way(old, new))
 
 
 def _way(old: JsonValue, new: JsonValue) -> str:
@@ -111,10 +127,13 @@ def dead_ends(state: State, limit: int = 5) -> list[DeadEnd]:
     Tries are taken together as Σz / √n (Stouffer). A constant counts where it was changed alone; an idea where no
     constant was changed and the words are the same but for numbers.
     """
-    lineage = _Lineage.of(state)
+    return _since_verdict(state, "dead ends", _dead_ends)[:limit]
+
+
+def _dead_ends(state: State) -> list[DeadEnd]:
     tries: dict[Move | str, list[tuple[int, float]]] = defaultdict(list)
     for e in recent(state):
-        if e.verdict not in (Verdict.KEEP, Verdict.DISCARD) or (key := _what(lineage, e)) is None:
+        if e.verdict not in (Verdict.KEEP, Verdict.DISCARD) or (key := _what(state, e)) is None:
             continue
         z = clearness(state, e)
         if e.verdict is Verdict.KEEP:
@@ -123,7 +142,7 @@ def dead_ends(state: State, limit: int = 5) -> list[DeadEnd]:
             tries[key].append((e.id, 0.0 if z is None else z))
     dead = [(key, found) for key, found in tries.items() if len(found) >= _enough(key) and _dead([z for _, z in found])]
     dead.sort(key=lambda item: (-len(item[1]), -item[1][-1][0]))
-    return [_dead_end(state, key, [i for i, _ in found]) for key, found in dead[:limit]]
+    return [_dead_end(state, key, [i for i, _ in found]) for key, found in dead[:MOST_DEAD]]
 
 
 def _dead(zs: list[float]) -> bool:
@@ -134,11 +153,11 @@ def _enough(key: Move | str) -> int:
     return DEAD_TRIES if isinstance(key, Move) else DEAD_REPEATS
 
 
-def _what(lineage: _Lineage, e: Experiment) -> Move | str | None:
+def _what(state: State, e: Experiment) -> Move | str | None:
     if e.proposal is None or len(e.constants) > 1:
         return None
     if e.constants:
-        return next(lineage.moves(e))
+        return next(_moves(state, e))
     return _pattern(e.hypothesis) or None
 
 
@@ -172,22 +191,25 @@ class Failure:
 
 def failures(state: State) -> list[Failure]:
     """Crashes by kind, invalid and void experiments; the most frequent first."""
+    return _since_verdict(state, "failures", _failures)
+
+
+def _failures(state: State) -> list[Failure]:
     groups: dict[str, list[Experiment]] = defaultdict(list)
     for e in recent(state):
         if e.verdict is Verdict.CRASH:
             groups[str(e.crash or e.verdict)].append(e)
         elif e.verdict in (Verdict.INVALID, Verdict.VOID):
             groups[str(e.verdict)].append(e)
-    lineage = _Lineage.of(state) if groups else _Lineage()
-    found = [_failure(state, kind, group, lineage) for kind, group in groups.items()]
+    found = [_failure(state, kind, group) for kind, group in groups.items()]
     return sorted(found, key=lambda failure: (-failure.total, failure.kind))
 
 
-def _failure(state: State, kind: str, group: list[Experiment], lineage: _Lineage) -> Failure:
+def _failure(state: State, kind: str, group: list[Experiment]) -> Failure:
     patterns = Counter(_pattern(e.reason) for e in group)
     pattern, same = patterns.most_common(1)[0]
     example = next(e for e in reversed(group) if _pattern(e.reason) == pattern)
-    shared, by = _shared(group, lineage)
+    shared, by = _shared(state, group)
     totals = {**{str(v): n for v, n in state.counts.items()}, **{str(c): n for c, n in state.crashes.items()}}
     return Failure(
         kind=kind,
@@ -200,8 +222,8 @@ def _failure(state: State, kind: str, group: list[Experiment], lineage: _Lineage
     )
 
 
-def _shared(group: list[Experiment], lineage: _Lineage) -> tuple[Move | None, int]:
-    moves = Counter(move for e in group for move in lineage.moves(e))
+def _shared(state: State, group: list[Experiment]) -> tuple[Move | None, int]:
+    moves = Counter(move for e in group for move in _moves(state, e))
     if not moves:
         return None, 0
     move, by = moves.most_common(1)[0]
@@ -230,7 +252,10 @@ def _unclear(state: State, e: Experiment) -> bool:
 
 def _chance(state: State, e: Experiment) -> float:
     z = clearness(state, e)
-    return 1.0 if z is None else chance_of_luck(-z, state.noise.dof, len(e.scores))
+    return 1.0 if z is None else _luck(-z, min(state.noise.dof, MOST_DOF), len(e.scores))
+
+
+_luck = lru_cache(maxsize=1 << 14)(chance_of_luck)
 
 
 def since(ids: Iterable[int], first: int) -> int:

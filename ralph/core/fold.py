@@ -1,7 +1,7 @@
 """The state of a campaign is a fold of its ledger: replaying the same events gives the same state, always.
 
 `State` is the one value here that changes in place, by `apply` alone, so that folding a hundred thousand
-experiments stays linear; everything it holds is frozen.
+experiments stays linear; everything it holds is frozen, but for the shelf of experiments and the table of programs.
 """
 
 import math
@@ -14,6 +14,9 @@ from typing import assert_never
 from ralph.core import audited
 from ralph.core import transitions as tr
 from ralph.core.audited import Audits
+from ralph.core.lineage import descend
+from ralph.core.meanings import Meanings
+from ralph.core.shelf import Shelf
 from ralph.core.statistics import UNKNOWN, Noise, mean
 from ralph.core.weather import Weather, weather_after
 from ralph.errors import LedgerError
@@ -28,6 +31,7 @@ from ralph.events import (
     Judged,
     LaneWaits,
     Paused,
+    Rebased,
     Refused,
     Resumed,
     RunEnded,
@@ -51,17 +55,28 @@ from ralph.model import (
 )
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Hand:
+    """A run on its lane, from its start to its score: which experiment's, and its number."""
+
+    owner: int
+    run: int
+
+
 @dataclass(slots=True, kw_only=True)
 class State:
     """All that the ledger says. Experiments are in `experiments` by id; `open_ids` are those not settled yet.
 
     Of `supervised_s`, the seconds that a supervisor was alive, `busy_s` had something in flight; for `hidden_s` of
-    these an agent thought while a run or its scoring went on, and for `limited_s` there was nothing to do but wait for
-    a provider. `since` says when an open experiment entered its phase. `touched` are the constants that any candidate
-    changed; `meanings` says who was the first to try a program, or the first after one whose verdict was void, which
-    says nothing about it. By agent: `spent`; `weather`, while its provider sends it away; `exhausted`, why its budget
-    allows no call more (the last two until the human starts the loop again). `lane_waits` says who has the device that
-    the next run should have; `disturbed_runs` were void because theirs was not theirs alone, the last `disturbed_by`.
+    these an agent thought while a run or its scoring went on, and for `limited_s` there was nothing to do but wait
+    for a provider. `since` says when an open experiment entered its phase. `touched` are the constants that any
+    candidate changed; `lineage` are all constants of the latest incumbents, by commit; `meanings` says who was the
+    first to try a program, or the first after one whose verdict was void, which says nothing about it. By agent:
+    `spent`; `weather`, while its provider sends it away; `exhausted`, why its budget allows no call more (the last
+    two until the human starts the loop again). `lane_waits` says who has the device that the next run should have;
+    `disturbed_runs` were void because theirs was not theirs alone, the last `disturbed_by`. `at_work` are the runs that
+    have a lane, by the experiment for which they are made; `kept_as` finds the baseline and what was kept by commit;
+    `staleness` counts verdicts, and keeps among them, by how old the proposal was.
     """
 
     campaign: str = ""
@@ -70,10 +85,17 @@ class State:
     opened: datetime | None = None
     seq: int = 0
     last_at: datetime | None = None
-    experiments: dict[int, Experiment] = field(default_factory=dict)
+    experiments: Shelf = field(default_factory=Shelf)
     open_ids: list[int] = field(default_factory=list)
     incumbent_id: int | None = None
     keeps: list[int] = field(default_factory=list)
+    kept_as: dict[str, int] = field(default_factory=dict)
+    lanes: int = 1
+    at_work: dict[int, Hand] = field(default_factory=dict)
+    last_run_s: float = 0.0  # what the last good run took
+    agent_ends: dict[str, int] = field(default_factory=dict)
+    agent_seconds: dict[str, float] = field(default_factory=dict)
+    staleness: dict[int, tuple[int, int]] = field(default_factory=dict)
     challengers: int = 0  # candidates that this incumbent has seen off
     counts: Counter[Verdict] = field(default_factory=Counter)
     crashes: Counter[CrashKind] = field(default_factory=Counter)
@@ -109,8 +131,10 @@ class State:
     disturbed_runs: int = 0
     disturbed_by: str = ""
     touched: set[str] = field(default_factory=set)
-    meanings: dict[str, int] = field(default_factory=dict)
+    meanings: Meanings = field(default_factory=Meanings)
+    lineage: dict[str, Mapping[str, JsonValue]] = field(default_factory=dict)
     audits: Audits = field(default_factory=Audits)
+    memo: dict[str, object] = field(default_factory=dict, compare=False, repr=False)  # what follows from all this
     _squares: float = 0.0
     _dof: int = 0
     _scores: dict[int, tuple[float, ...]] = field(default_factory=dict)
@@ -144,16 +168,14 @@ class State:
         """Experiments in flight, oldest first."""
         return [self.experiments[i] for i in self.open_ids]
 
+    def run_of(self, hand: Hand) -> Run:
+        """The run that has a lane."""
+        return self._run(self._get(hand.owner), hand.run)
+
     def resolved_constants(self, id: int) -> dict[str, JsonValue]:  # noqa: A002 - the word of the ledger
-        """All known constants of an experiment: the baseline's, changed along the line of its bases."""
-        by_commit = {self.experiments[k].commit: k for k in (0, *self.keeps)}
-        chain = [id]
-        while chain[-1] != 0 and (parent := by_commit.get(self.experiments[chain[-1]].base)) is not None:
-            chain.append(parent)
-        values = dict(self.constants)
-        for link in reversed(chain):
-            values.update(self.experiments[link].constants)
-        return values
+        """All known constants of an experiment: those of its base, changed by its own."""
+        e = self.experiments[id]
+        return {**self.lineage.get(e.base, self.constants), **e.constants}
 
     def apply(self, entry: Entry) -> None:
         """Take one more entry into account. Raises LedgerError when it cannot follow what came before."""
@@ -168,7 +190,7 @@ class State:
                 self._control(event, at)
             case Briefed():
                 self._brief(event, at)
-            case AgentEnded() | Refused() | Committed():
+            case AgentEnded() | Refused() | Committed() | Rebased():
                 self._propose(event, at)
             case RunStarted() | RunEnded() | Scored():
                 self._measure(event, at)
@@ -182,13 +204,15 @@ class State:
                 self._owe(self._change(event.id, phase=Phase.DONE))
                 self.open_ids.remove(event.id)
                 self.since.pop(event.id, None)
+                for old in self.experiments.let_go_of_old({self.incumbent_id, *self.audits.wanted}):
+                    self._scores.pop(old, None)
             case _:
                 assert_never(event)
 
     @property
     def working(self) -> bool:
         """Whether something is in flight. What waits to be decided does not count during a pause, or for a provider."""
-        if self.audits.at_work is not None:
+        if self.audits.at_work is not None or self.at_work:
             return True
         return any(not (e.phase is Phase.DECIDE and (self.paused or e.postponed)) for e in self.open())
 
@@ -200,9 +224,8 @@ class State:
     @property
     def thinking_ahead(self) -> bool:
         """Whether an agent thinks while a run, its scoring or an audit goes on."""
-        phases = {e.phase for e in self.open()}
-        taken = self.audits.at_work is not None or not phases.isdisjoint((Phase.RUN, Phase.SCORE))
-        return Phase.AGENT in phases and taken
+        taken = self.audits.at_work is not None or bool(self.at_work)
+        return taken and any(e.phase is Phase.AGENT for e in self.open())
 
     def _spend(self, seconds: float) -> None:
         """Account for the time since the last entry, by what was in flight during it."""
@@ -219,12 +242,15 @@ class State:
         self.constants = event.constants
         self._mean(event.meaning, 0)
         self.experiments[0] = Experiment(id=0, base=event.base, commit=event.base, started=at, phase=Phase.DECIDE)
+        self.kept_as[event.base] = 0
         self.open_ids.append(0)
         self.since[0] = at
 
     def _mean(self, meaning: str, id: int) -> None:  # noqa: A002 - the word of the ledger
-        first = self.experiments.get(self.meanings.get(meaning, -1))
-        if meaning and (first is None or first.verdict is Verdict.VOID):
+        if not meaning:
+            return
+        first = self.meanings.get(meaning)
+        if first is None or self.experiments.rows.verdict(first) is Verdict.VOID:
             self.meanings[meaning] = id
 
     def _control(
@@ -235,7 +261,7 @@ class State:
                 if self.session_started is None or self.stopped is not None:
                     self.session_started = at
                 self.running, self.stopped, self.stopped_at, self.stop_requested = True, None, None, None
-                self.lane_waits = ""
+                self.lane_waits, self.lanes = "", event.lanes
                 self.exhausted.clear()  # the budget may be another one now
                 if self.session_started == at:
                     self.failures_in_row = 0
@@ -264,9 +290,9 @@ class State:
         if was.agent != event.agent:
             self.agent_counts[was.agent] -= 1
             self.agent_counts[event.agent] += 1
-        self._put(tr.briefed(was, event))
+        self._put(tr.briefed(was, event, self.judged))
 
-    def _propose(self, event: AgentEnded | Refused | Committed, at: datetime) -> None:
+    def _propose(self, event: AgentEnded | Refused | Committed | Rebased, at: datetime) -> None:
         was = self._get(event.id)
         match event:
             case AgentEnded():
@@ -278,11 +304,16 @@ class State:
                 self.touched.update(event.constants)
                 self._mean(event.meaning, event.id)
                 self._put(tr.committed(was, event))
+            case Rebased():
+                self._mean(event.meaning, event.id)
+                self._put(tr.rebased(was, event))
             case _:
                 assert_never(event)
 
     def _count_agent(self, event: AgentEnded, agent: str, at: datetime) -> None:
         self.agent_s += event.seconds
+        self.agent_ends[agent] = self.agent_ends.get(agent, 0) + 1
+        self.agent_seconds[agent] = self.agent_seconds.get(agent, 0.0) + event.seconds
         self.usd += event.usd
         self.tokens += event.tokens
         self.spent[agent] = self.spent.get(agent, Cost()).plus(event.usd, event.tokens)
@@ -298,9 +329,9 @@ class State:
         match event:
             case RunStarted():
                 self.audits = replace(self.audits, last=False)
-                run = Run(number=event.run, seed=event.seed, for_id=event.for_id, started=at)
-                self._change(event.id, runs=(*was.runs, run))
-                self._change(event.for_id, phase=Phase.RUN)
+                self._put(tr.run_started(was, event, at, self.judged))
+                self.at_work[event.for_id] = Hand(owner=event.id, run=event.run)
+                self._enter(event.for_id, Phase.RUN)
             case RunEnded():
                 self.run_s += event.seconds
                 self.train_s += event.train_s
@@ -308,15 +339,26 @@ class State:
                     self.disturbed_runs, self.disturbed_by = self.disturbed_runs + 1, event.disturbed
                 run = self._run(was, event.run)
                 self._put(tr.with_run(was, tr.run_ended(run, event)))
-                self._change(run.for_id, phase=tr.phase_after(event))
+                phase = tr.phase_after(event)
+                if phase is Phase.SCORE:
+                    self.last_run_s = event.seconds
+                else:
+                    self.at_work.pop(run.for_id, None)
+                self._enter(run.for_id, phase)
             case Scored():
                 self.score_s += event.seconds
                 run = self._run(was, event.run)
+                self.at_work.pop(run.for_id, None)
                 self._owe(self._put(tr.with_run(was, tr.scored(run, event))))
-                self._change(run.for_id, phase=Phase.DECIDE)
+                self._enter(run.for_id, Phase.DECIDE)
                 self._remember_noise(event.id)
             case _:
                 assert_never(event)
+
+    def _enter(self, id: int, phase: Phase) -> None:  # noqa: A002 - the word of the ledger
+        """The experiment for which a run is made is in this phase; one that is settled stays so."""
+        if id in self.open_ids:
+            self._change(id, phase=phase)
 
     def _audit(self, event: AuditStarted | Audited) -> None:
         self._run(self._get(event.id), event.run)
@@ -337,12 +379,20 @@ class State:
         now = self._put(tr.judged(self._get(event.id), event, at))
         if event.id != 0:
             self.counts[event.verdict] += 1
+            kept = event.verdict is Verdict.KEEP
+            many, keeps = self.staleness.get(now.stale, (0, 0))
+            self.staleness[now.stale] = (many + 1, keeps + kept)
         if event.crash is not None:
             self.crashes[event.crash] += 1
         if event.id != 0 and event.verdict in (Verdict.KEEP, Verdict.DISCARD):
-            self.challengers = 0 if event.verdict is Verdict.KEEP else self.challengers + 1
+            if event.verdict is Verdict.KEEP:
+                self.challengers = 0
+            elif event.against in (None, self.incumbent_id):
+                self.challengers += 1
         if event.verdict is Verdict.KEEP:
             self.incumbent_id = event.id
+            self.kept_as[now.commit] = event.id
+            descend(self.lineage, self.constants, now)
             if event.id != 0:
                 self.keeps.append(event.id)
         if now.verdict in (Verdict.KEEP, Verdict.DISCARD):
@@ -387,9 +437,9 @@ def _squares(scores: tuple[float, ...]) -> float:
     return sum((s - centre) ** 2 for s in scores)
 
 
-def fold(entries: Iterable[Entry]) -> State:
-    """Replay a whole ledger."""
-    state = State()
+def fold(entries: Iterable[Entry], state: State | None = None) -> State:
+    """Replay a whole ledger; or its end, on the state of what stands before."""
+    state = State() if state is None else state
     for entry in entries:
         state.apply(entry)
     return state

@@ -57,3 +57,10 @@ def _write_str(text: str, new: str) -> str:
     if wanted in _QUOTES and wanted != quoted[0] and not any(q in new for q in _QUOTES):
         return wanted + quoted[1:-1] + wanted
     return quoted
+
+
+def literals(raw: object) -> dict[str, Literal]:
+    """The literals among the values of a JSON object by name; nothing if it is none."""
+    if not isinstance(raw, dict):
+        return {}
+    return {name: value for name, value in raw.items() if isinstance(value, int | float | bool | str)}

@@ -1,6 +1,7 @@
 """What the picture of a campaign shows: scores over experiments, the incumbents' staircase, and where to cut the axis.
 
-Pure data of bounded size for `ralph.adapters.plot`, which draws it in a process of its own.
+Pure data of bounded size for `ralph.adapters.plot`, which draws it in a process of its own. Where many were discarded,
+an even selection stands for all of them, also for where the axis ends.
 """
 
 import math
@@ -9,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
-from ralph.core.figures import Estimate, estimate, figures_of, gain_of
+from ralph.core.figures import Estimate, estimate, estimates_of_rows, figures_of, gain_of
 from ralph.core.findings import sign
 from ralph.core.fold import State
 from ralph.core.wording import counted, plain
@@ -31,18 +32,19 @@ def picture_data(state: State) -> dict[str, Any]:
     ends, and what lies beyond is marked at its edge.
     """
     arena, direction = state.arena, state.arena.direction if state.arena else Direction.MIN
-    kept, discarded = _measured(state, Verdict.KEEP), _measured(state, Verdict.DISCARD)
-    failed = [e for e in state.experiments.values() if e.verdict in (Verdict.CRASH, Verdict.INVALID, Verdict.VOID)]
-    shown = sorted([*kept, *thinned(discarded, MOST_POINTS)], key=lambda point: point.id)
+    rows = state.experiments.rows
+    kept = _points(state, _incumbents(state), Verdict.KEEP)
+    discarded = _points(state, thinned(rows.discarded, MOST_POINTS), Verdict.DISCARD)
+    shown = sorted([*kept, *discarded], key=lambda point: point.id)
     return {
         "schema": SCHEMA,
         "title": _title(state),
         "subtitle": _subtitle(state),
         "metric": plain(arena.metric if arena else "score", 40),
         "direction": str(direction),
-        "last": max(state.experiments, default=0),
+        "last": max(state.experiments.last, 0),
         "points": [{"id": p.id, "score": p.at.mean, "se": p.at.se, "verdict": str(p.verdict)} for p in shown],
-        "failed": [{"id": e.id, "verdict": str(e.verdict)} for e in thinned(failed, MOST_FAILED)],
+        "failed": [{"id": i, "verdict": str(rows.verdict(i))} for i in thinned(rows.failed, MOST_FAILED)],
         "stairs": _stairs(state, kept),
         "labels": _labels(state, kept),
         "ylim": _limits(state, kept, discarded),
@@ -56,9 +58,15 @@ class _Point:
     at: Estimate
 
 
-def _measured(state: State, verdict: Verdict) -> list[_Point]:
-    found = ((e, estimate(state, e)) for e in state.experiments.values() if e.verdict is verdict and e.runs)
-    return [_Point(id=e.id, verdict=verdict, at=value) for e, value in found]
+def _points(state: State, ids: Sequence[int], verdict: Verdict) -> list[_Point]:
+    estimates = estimates_of_rows(state, ids)
+    return [_Point(id=id_, verdict=verdict, at=at) for id_, at in zip(ids, estimates, strict=True)]
+
+
+def _incumbents(state: State) -> list[int]:
+    """The baseline, if it was kept, and every keep, as far as they were measured."""
+    rows = state.experiments.rows
+    return [i for i in (0, *state.keeps) if rows.verdict(i) is Verdict.KEEP and rows.runs[i]]
 
 
 T = TypeVar("T")
@@ -77,7 +85,7 @@ def thinned(items: Sequence[T], most: int) -> list[T]:
 
 
 def _stairs(state: State, kept: Sequence[_Point]) -> list[dict[str, Any]]:
-    ends = [*(p.id for p in kept[1:]), max(state.experiments, default=0)]
+    ends = [*(p.id for p in kept[1:]), max(state.experiments.last, 0)]
     return [
         {"from": p.id, "to": until, "score": p.at.mean, "se": p.at.se} for p, until in zip(kept, ends, strict=False)
     ]

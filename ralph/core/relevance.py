@@ -4,6 +4,7 @@ import math
 import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
+from functools import lru_cache
 
 from ralph.core.constants import constants_of
 from ralph.core.findings import near_misses, recent
@@ -49,6 +50,7 @@ def relevance(texts: Sequence[str], context: Mapping[str, float]) -> list[float]
     ]
 
 
+@lru_cache(maxsize=4096)  # the same learnings are weighed for every brief
 def words(text: str) -> frozenset[str]:
     """The words of a text in small letters; `MATRIX_LR` counts as itself, as `matrix` and as `lr`.
 

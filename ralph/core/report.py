@@ -4,7 +4,8 @@ A pure function of the state, the hour and what is going on this second. Times a
 local one. The length is bounded at any number of experiments; what agents wrote cannot break the page.
 """
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import assert_never
 
@@ -18,22 +19,21 @@ from ralph.core.views import LoopPhase, loop_phase
 from ralph.core.wording import clock, counted, md, moment, offset, span
 from ralph.layout import PICTURE
 from ralph.model import Direction, Experiment, Phase, Verdict
+from ralph.ports import News
+
+SHOWN = 4  # of those in flight, on the first line
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Live:
     """What is going on this second, beyond the ledger.
 
-    `stage` is what the run in flight says it does (set-up, training, export) and `stage_s` for how long; `wait_until`
-    and `wait_reason` say what the loop waits for when nothing is in flight; `notices`, which agents cannot be asked and
-    why.
+    `news` is what each run at work, by its experiment and number, says of itself; `wait_until` and `wait_reason` say
+    what the loop waits for when nothing is in flight; `notices`, which agents cannot be asked and why.
     """
 
     alive: bool = True
-    stage: str = ""
-    stage_s: float | None = None
-    step: int | None = None
-    loss: float | None = None
+    news: Mapping[tuple[int, int], News] = field(default_factory=dict)
     wait_until: datetime | None = None
     wait_reason: str = ""
     notices: tuple[str, ...] = ()
@@ -71,7 +71,7 @@ def _first_line(state: State, now: datetime, live: Live) -> str:
     said = md(reason, 300)
     match phase:
         case LoopPhase.RUNNING:
-            doing = [_doing(state, e, now, live) for e in state.open()] or [_between(state, now, live)]
+            doing = _in_flight(state, now, live) or [_between(state, now, live)]
             began = state.session_started or state.opened
             lasted = [f"{span(seconds_since(began, now))} since the start at {moment(began, now)}"] if began else []
             ending = [said] if said else ["stop with `ralph stop`"]
@@ -97,6 +97,13 @@ def _at(state: State, now: datetime) -> str:
     return f" at {moment(when, now)}" if when else ""
 
 
+def _in_flight(state: State, now: datetime, live: Live) -> list[str]:
+    """What each experiment does, those that run first; of many a few."""
+    order = sorted(state.open(), key=lambda e: (e.id not in state.at_work, e.phase is not Phase.AGENT, e.id))
+    more = [f"and {len(order) - SHOWN:,} more in flight"] if len(order) > SHOWN else []
+    return [*(_doing(state, e, now, live) for e in order[:SHOWN]), *more]
+
+
 def _between(state: State, now: datetime, live: Live) -> str:
     return "what was kept is being audited" if state.audits.at_work else _waiting(now, live)
 
@@ -117,41 +124,53 @@ def _doing(state: State, e: Experiment, now: datetime, live: Live) -> str:
             attempt = f", attempt {e.attempt}" if e.attempt > 1 else ""
             return f"{md(e.agent, 40) or 'an agent'} is thinking about {name}{attempt}, {clock(seconds)}"
         case Phase.RUN:
-            if state.lane_waits:
-                return f"{name}, {_running(state, e)}, waits for {md(state.lane_waits, 240)}, {clock(seconds)}"
-            return f"{name}, {_running(state, e)}, {_stage(state, seconds, live)}"
+            if waits := _lane_waits(state, e, live):
+                return f"{name}, {_running(state, e)}, waits for {waits}, {clock(seconds)}"
+            return f"{name}, {_running(state, e)}, {_stage(state, seconds, _news(state, e, live))}"
         case Phase.SCORE:
-            if state.lane_waits:
-                return f"the scoring of {name} waits for {md(state.lane_waits, 240)}, {clock(seconds)}"
+            if waits := _lane_waits(state, e, live):
+                return f"the scoring of {name} waits for {waits}, {clock(seconds)}"
             return f"{name} is being scored, {clock(seconds)}"
         case Phase.COMMIT:
             return f"{name} is being checked and committed"
         case Phase.DECIDE:
-            waits = e.postponed or live.wait_until is not None
-            return f"{_waiting(now, live)}, then {name}" if waits else f"{name} is being weighed"
+            if e.postponed or live.wait_until is not None:
+                return f"{_waiting(now, live)}, then {name}"
+            ready = e.commit and not e.own_runs and state.at_work
+            return f"{name} waits for its turn" if ready else f"{name} is being weighed"
         case Phase.SETTLE | Phase.DONE:
             return f"{name} is done: {e.verdict}"
         case _:
             assert_never(e.phase)
 
 
+def _news(state: State, e: Experiment, live: Live) -> News | None:
+    hand = state.at_work.get(e.id)
+    return None if hand is None else live.news.get((hand.owner, hand.run))
+
+
+def _lane_waits(state: State, e: Experiment, live: Live) -> str:
+    """Who has the device that it should have: by its own word, or, without one, by the ledger's of the only lane."""
+    news = _news(state, e, live)
+    return md(news.waits_for if news else state.lane_waits if state.lanes == 1 else "", 240)
+
+
 def _running(state: State, e: Experiment) -> str:
-    for run in e.runs:
-        if run.outcome is None:
-            return f"run {run.number}"
-    incumbent = state.incumbent
-    return f"the incumbent #{incumbent.id} measured again for it" if incumbent else "run"
+    hand = state.at_work.get(e.id)
+    if hand is None or hand.owner != e.id:
+        return f"the incumbent #{hand.owner} measured again for it" if hand else "run"
+    on = f" on lane {state.run_of(hand).lane}" if state.lanes > 1 else ""
+    return f"run {hand.run}{on}"
 
 
-def _stage(state: State, seconds: float, live: Live) -> str:
+def _stage(state: State, seconds: float, news: News | None) -> str:
     budget_s = state.arena.budget_s if state.arena else 0.0
-    if not live.stage:
+    if news is None:
         return f"{clock(seconds)} so far with {clock(budget_s)} to train"
-    took = seconds if live.stage_s is None else live.stage_s
-    of = f" of {clock(budget_s)}" if live.stage == "training" else ""
-    step = f", step {live.step:,}" if live.step is not None else ""
-    loss = f", loss {live.loss:.4g}" if live.loss is not None else ""
-    return f"{md(live.stage, 40)} {clock(took)}{of}{step}{loss}"
+    of = f" of {clock(budget_s)}" if news.stage == "training" else ""
+    step = f", step {news.step:,}" if news.step is not None else ""
+    loss = f", loss {news.loss:.4g}" if news.loss is not None else ""
+    return f"{md(news.stage, 40)} {clock(news.stage_s)}{of}{step}{loss}"
 
 
 def _trying(state: State) -> str:

@@ -7,7 +7,7 @@ from ralph.core import findings
 from ralph.core.figures import figures_of
 from ralph.core.findings import DeadEnd, Failure
 from ralph.core.fold import State
-from ralph.core.spent import time_split
+from ralph.core.spent import TimeSplit, time_split
 from ralph.core.wording import code, counted, dollars, ids, md, moment, span
 from ralph.model import Experiment, Verdict
 
@@ -128,6 +128,16 @@ def time_and_money(state: State, now: datetime, alive: bool) -> str:
     total = split.supervised_s
     if total <= 0:
         return ""
+    lines = [_lanes_shares(state, split) if state.lanes > 1 else _shares(state, split, total)]
+    if split.away_s >= 60:
+        lines.append(f"no supervisor for {span(split.away_s)}")
+    if split.hidden_s >= 1:
+        lines.append(f"agents thought for {span(split.hidden_s)} while runs went on")
+    told = f"{'; '.join(lines)}. {_cost(state)}{_ahead(state)}"
+    return "\n".join(("## Where the time and the money went", "", told))
+
+
+def _shares(state: State, split: TimeSplit, total: float) -> str:
     shares = (
         ("runs", split.run_s),
         ("scoring", split.score_s),
@@ -139,12 +149,28 @@ def time_and_money(state: State, now: datetime, alive: bool) -> str:
     parts = " · ".join(
         f"{name} {seconds / total:.0%}" for name, seconds in shares if seconds or name != "waiting for a usage limit"
     )
-    lines = [f"{parts} of {span(total)} supervised ({span(state.train_s)} of it training)"]
-    if split.away_s >= 60:
-        lines.append(f"no supervisor for {span(split.away_s)}")
-    if split.hidden_s >= 1:
-        lines.append(f"agents thought for {span(split.hidden_s)} while runs went on")
-    return "\n".join(("## Where the time and the money went", "", "; ".join(lines) + f". {_cost(state)}"))
+    return f"{parts} of {span(total)} supervised ({span(state.train_s)} of it training)"
+
+
+def _lanes_shares(state: State, split: TimeSplit) -> str:
+    """Of several lanes: how much of their time they had something to do."""
+    total = state.lanes * split.alive_s
+    runs, scoring = split.run_s / total, split.score_s / total
+    rest = max(0.0, 1 - runs - scoring)
+    lanes = f"{state.lanes} lanes over {span(split.alive_s)} supervised"
+    return f"runs {runs:.0%} · scoring {scoring:.0%} · nothing to do {rest:.0%} of {lanes}"
+
+
+def _ahead(state: State) -> str:
+    """What thinking ahead costs: how often proposals are kept whose agents did not know the latest verdicts."""
+    fresh = state.staleness.get(0, (0, 0))
+    older = [counts for behind, counts in state.staleness.items() if behind > 0]
+    many, kept = sum(n for n, _ in older), sum(k for _, k in older)
+    if not many:
+        return ""
+    rate = f"{kept} of {many:,} ({kept / many:.0%})"
+    beside = f", of those that knew them all {fresh[1]} of {fresh[0]:,} ({fresh[1] / fresh[0]:.0%})" if fresh[0] else ""
+    return f" Of proposals made before the latest verdicts were known, {rate} were kept{beside}."
 
 
 def _cost(state: State) -> str:
@@ -188,7 +214,7 @@ def advice(state: State) -> str:
         named = ", ".join(code(name.rpartition(":")[2], 40) for name in untried[:UNTRIED])
         more = f" and {len(untried) - UNTRIED} more" if len(untried) > UNTRIED else ""
         lines.append(f"Never touched so far: {named}{more}.")
-    if state.judged >= RECENT and not findings.since(state.keeps, max(state.experiments) - RECENT + 1):
+    if state.judged >= RECENT and not findings.since(state.keeps, state.experiments.last - RECENT + 1):
         lines.append(
             "Nothing was kept among the last twenty: a new direction in the guidance helps more than another night."
         )

@@ -4,7 +4,8 @@ run, score and agent are what these processes took, as measured around each of t
 alive, idle is what passed with nothing in flight (a pause, a back-off, the moments between experiments), and limited
 the part of it that went into waiting for a provider; overhead is what passed with something in flight beyond run, score
 and the agents one had to wait for: worktrees, commits, checks, the ledger. An agent that thinks while a run goes on
-costs no time; such seconds are `hidden_s`. Away is the time without a supervisor.
+costs no time; such seconds are `hidden_s`. Away is the time without a supervisor. With several lanes run and score are
+sums over all of them, which is more than the time that went by.
 """
 
 from dataclasses import dataclass
@@ -16,7 +17,7 @@ from ralph.model import Phase
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TimeSplit:
-    """Seconds. run + score + (agent − hidden) + overhead + idle is the supervised time, up to rounding."""
+    """Seconds. On one lane run + score + (agent − hidden) + overhead + idle is the supervised time, up to rounding."""
 
     run_s: float
     score_s: float
@@ -26,6 +27,7 @@ class TimeSplit:
     idle_s: float
     limited_s: float
     away_s: float
+    alive_s: float
 
     @property
     def waited_s(self) -> float:
@@ -61,6 +63,7 @@ def time_split(state: State, now: datetime, alive: bool) -> TimeSplit:
         idle_s=max(0.0, supervised_s - busy_s),
         limited_s=min(state.limited_s + (tail_s if state.sent_away else 0.0), max(0.0, supervised_s - busy_s)),
         away_s=max(0.0, seconds_since(state.opened, now) - supervised_s),
+        alive_s=supervised_s,
     )
 
 

@@ -9,15 +9,20 @@ other, since what is wrong in one arena may well hold in the next. What an agent
 
 import re
 from collections import defaultdict
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
+from ralph.core.findings import recent
 from ralph.core.fold import State
 from ralph.core.learnings import TEXT_LIMIT, LearntLine, format_learning, read_line
 from ralph.core.text import one_line
 from ralph.model import Learning, Superseded
 
+LATEST = 600  # learnings of a page that briefs are made from, …
+PROVEN = 200  # … older ones that have the most evidence, …
+MARKS = 200  # … older marks, …
+SLACK = 400  # … and so many more before any are left out
 QUOTED = 100  # characters of the learning that a mark quotes; longer ones are cut
 
 _Key = tuple[str, int | str | None]
@@ -95,13 +100,36 @@ def in_force(lines: Iterable[str], state: State) -> list[LearntLine]:
     return list(latest.values())
 
 
+def worth_memory(lines: Sequence[LearntLine]) -> tuple[LearntLine, ...]:
+    """Of a long page the latest learnings, and of the older ones those with the most evidence that no mark names.
+
+    The latest of the older marks stay as well, for what they take back. In the order of the page.
+    """
+    if len(lines) <= LATEST + PROVEN + MARKS + SLACK:
+        return tuple(lines)
+    older = [(one, read_mark(one)) for one in lines[:-LATEST]]
+    told: dict[_Key, list[Mark]] = defaultdict(list)
+    for mark in (mark for one in lines if (mark := read_mark(one)) is not None):
+        told[mark.name.key].append(mark)
+    undisputed = [one for one, mark in reversed(older) if mark is None and not _disputed(one, told)]
+    proven = sorted(undisputed, key=lambda one: -len(one.learning.evidence))[:PROVEN]
+    kept = {id(one) for one in (*proven, *[one for one, mark in older if mark is not None][-MARKS:])}
+    return (*(one for one, _ in older if id(one) in kept), *lines[-LATEST:])
+
+
+def _disputed(one: LearntLine, told: Mapping[_Key, Sequence[Mark]]) -> bool:
+    naming = (mark for key in _keys(one) for mark in told.get(key, ()))
+    return any(mark.silences(one, mark.campaign) for mark in naming)
+
+
 def _keys(one: LearntLine) -> tuple[_Key, ...]:
     quoted = _quote(one.learning.text)
     return (one.campaign, one.id), (one.campaign, quoted), ("", quoted)
 
 
 def _of_ledger(state: State) -> Iterator[Mark]:
-    for e in state.experiments.values():
+    """What recent experiments said. Older marks that the page lost are those that somebody took away."""
+    for e in recent(state):
         for each in e.proposal.supersedes if e.proposal is not None else ():
             if (name := _named(state.campaign, each.learning)) is not None:
                 yield Mark(campaign=state.campaign, id=e.id, name=name)
@@ -120,14 +148,18 @@ def _named(campaign: str, said: str) -> Name | None:
 
 
 def _resolved(state: State, id: int, said: str) -> Name | None:  # noqa: A002
-    """The same with all that the ledger adds to it; None where it names nothing that was ever learnt."""
+    """The same with all that the ledger adds to it; None where it names nothing that was ever learnt.
+
+    A text without an id is looked for in recent experiments; an older one stands for itself.
+    """
     name = _named(state.campaign, said)
     if name is None or name.campaign not in ("", state.campaign):
         return name
+    named = [e for e in (state.experiments.get(name.id),) if e is not None] if name.id is not None else recent(state)
     own = [
-        (n, _quote(learning.text))
-        for n, e in state.experiments.items()
-        if n < id and e.proposal is not None and (name.id is None or name.id == n)
+        (e.id, _quote(learning.text))
+        for e in named
+        if e.id < id and e.proposal is not None
         for learning in e.proposal.learnings
     ]
     found = [(n, quoted) for n, quoted in own if not name.quoted or name.quoted == quoted]

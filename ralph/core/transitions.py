@@ -3,7 +3,7 @@
 from dataclasses import replace
 from datetime import datetime
 
-from ralph.events import AgentEnded, Briefed, Committed, Judged, Refused, RunEnded, Scored
+from ralph.events import AgentEnded, Briefed, Committed, Judged, Rebased, Refused, RunEnded, RunStarted, Scored
 from ralph.model import AgentOutcome, Draft, Experiment, Outcome, Phase, Proposal, Run
 
 DEVICE = "device_"  # names of a run's record that tell of its device
@@ -11,8 +11,8 @@ POSTPONED = frozenset({AgentOutcome.LIMITED, AgentOutcome.BUDGET})
 FAILED = frozenset({AgentOutcome.NOTHING, AgentOutcome.DEADLINE, AgentOutcome.FAILED})
 
 
-def briefed(e: Experiment, event: Briefed) -> Experiment:
-    """An agent is to think, perhaps another one than before."""
+def briefed(e: Experiment, event: Briefed, verdicts: int) -> Experiment:
+    """An agent is to think, perhaps another one than before, when so many verdicts are known."""
     return replace(
         e,
         base=event.base,
@@ -21,6 +21,7 @@ def briefed(e: Experiment, event: Briefed) -> Experiment:
         attempt=event.attempt,
         phase=Phase.AGENT,
         postponed=False,
+        known=verdicts,
     )
 
 
@@ -45,14 +46,16 @@ def refused(e: Experiment, event: Refused) -> Experiment:
         hypothesis=event.hypothesis or e.hypothesis,
         diff=event.diff,
         commit=e.commit,
-        tail=e.runs[-1].tail if len(e.runs) > e.drafted_runs else "",
+        tail=e.own_runs[-1].tail if e.own_runs else "",
+        moved=event.moved,
     )
     return replace(
         e,
         phase=Phase.DECIDE,
-        refusals=(*e.refusals, event.reason),
+        refusals=e.refusals if event.moved else (*e.refusals, event.reason),
         drafts=(*e.drafts, draft),
         drafted_runs=len(e.runs),
+        scores=(),
         commit="",
         proposal=None,
         lines_delta=0,
@@ -76,6 +79,26 @@ def committed(e: Experiment, event: Committed) -> Experiment:
         lines_delta=event.lines_delta,
         constants=event.constants,
     )
+
+
+def rebased(e: Experiment, event: Rebased) -> Experiment:
+    """Its change on another base: what it scored on the old one says nothing there."""
+    return replace(
+        e,
+        base=event.base,
+        commit=event.commit,
+        lines_delta=event.lines_delta,
+        constants=event.constants,
+        drafted_runs=len(e.runs),
+        scores=(),
+    )
+
+
+def run_started(e: Experiment, event: RunStarted, at: datetime, verdicts: int) -> Experiment:
+    """One run more; the first says how many verdicts its agent did not know."""
+    run = Run(number=event.run, seed=event.seed, for_id=event.for_id, started=at, lane=event.lane)
+    stale = verdicts - e.known if event.for_id == e.id and e.verdict is None and not e.own_runs else e.stale
+    return replace(e, runs=(*e.runs, run), stale=stale)
 
 
 def run_ended(run: Run, event: RunEnded) -> Run:
@@ -112,8 +135,8 @@ def scored(run: Run, event: Scored) -> Run:
 def with_run(e: Experiment, run: Run) -> Experiment:
     """The experiment with this run in the place of the one of its number."""
     runs = tuple(run if r.number == run.number else r for r in e.runs)
-    scores = tuple(r.score for r in runs[e.drafted_runs :] if r.score is not None and not r.failed)
-    return replace(e, runs=runs, scores=scores)
+    now = replace(e, runs=runs)
+    return replace(now, scores=tuple(r.score for r in now.own_runs if r.score is not None and not r.failed))
 
 
 def judged(e: Experiment, event: Judged, at: datetime) -> Experiment:

@@ -82,7 +82,12 @@ def status_view(state: State, now: datetime, alive: bool) -> View:
             for e in state.open()
         ],
         "lane_waits": state.lane_waits,
+        "lanes": state.lanes,
         "disturbed_runs": state.disturbed_runs,
+        "staleness": [
+            {"verdicts_behind": behind, "judged": judged, "kept": kept}
+            for behind, (judged, kept) in sorted(state.staleness.items())
+        ],
         "time_s": {
             "run": round(split.run_s, 1),
             "score": round(split.score_s, 1),
@@ -111,9 +116,10 @@ def _audit(state: State) -> View | None:
     return {"keeps": found.keeps, **numbers, "finding": str(found.finding) if found.finding else None}
 
 
-def log_view(state: State) -> list[View]:
-    """`ralph log --json`: every experiment, oldest first; `verdict` is null while it is in flight."""
-    return [_log_row(state, e) for _, e in sorted(state.experiments.items())]
+def log_view(state: State, last: int | None = None) -> list[View]:
+    """`ralph log --json`: every experiment, or the `last` ones, oldest first; `verdict` is null while in flight."""
+    ids = list(state.experiments) if last is None else list(state.experiments)[-last:]
+    return [_log_row(state, state.experiments[id_]) for id_ in ids]
 
 
 def _log_row(state: State, e: Experiment) -> View:
@@ -143,7 +149,7 @@ def show_view(state: State, id: int) -> View:  # noqa: A002 - the word of the le
     Raises:
         KeyError: there is no such experiment.
     """
-    e = state.experiments[id]
+    e = state.experiments.whole(id)
     return {
         **_log_row(state, e),
         "phase": str(e.phase),
@@ -164,6 +170,7 @@ def show_view(state: State, id: int) -> View:  # noqa: A002 - the word of the le
         "supersedes": [each.learning for each in e.proposal.supersedes] if e.proposal else [],
         "superseded": [_superseded(each) for each in e.proposal.supersedes] if e.proposal else [],
         "replicates": e.proposal.replicates if e.proposal else None,
+        "verdicts_behind": e.stale,
         "lines_delta": e.lines_delta,
         "constants": dict(e.constants),
         "tokens": e.tokens,
@@ -184,6 +191,7 @@ def _run_row(run: Run) -> View:
         "run": run.number,
         "seed": run.seed,
         "for_id": run.for_id,
+        "lane": run.lane,
         "started": _iso(run.started),
         "outcome": str(run.outcome) if run.outcome else None,
         "scored": str(run.scored) if run.scored else None,

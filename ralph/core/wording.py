@@ -8,6 +8,7 @@ Not covered: what the words say.
 import re
 import unicodedata
 from datetime import datetime, timedelta
+from functools import lru_cache
 
 LONGEST_INPUT = 4000  # characters looked at; nothing shown is longer
 TERMINAL_CODE = re.compile(
@@ -24,7 +25,11 @@ def plain(text: str, width: int = 0) -> str:
     >>> plain("two\n lines\x1b[31m", 8)
     'two lin…'
     """
-    text = text[:LONGEST_INPUT]
+    return _plain(text[:LONGEST_INPUT], width)
+
+
+@lru_cache(maxsize=2048)  # the same lines are on the page after every event
+def _plain(text: str, width: int) -> str:
     if not text.isprintable():
         text = TERMINAL_CODE.sub("", text)
         text = "".join(" " if _breaks(c) else c for c in text if c.isspace() or _visible(c))
@@ -48,7 +53,12 @@ def md(text: str, width: int = 0) -> str:
     >>> md("a|b `c` [d](http://e.f) MATRIX_LR <b>")
     'a\\|b \\`c\\` \\[d\\](http:\\/\\/e.f) MATRIX_LR \\<b\\>'
     """
-    escaped = _SPECIAL.sub(r"\\\1", plain(text, width))
+    return _escaped(plain(text, width))
+
+
+@lru_cache(maxsize=2048)
+def _escaped(line: str) -> str:
+    escaped = _SPECIAL.sub(r"\\\1", line)
     return _LINK.sub(lambda m: _SHOWN_APART.get(m[0], m[0][:-1] + r"\."), escaped)
 
 

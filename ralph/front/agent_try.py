@@ -39,12 +39,12 @@ from ralph.core.actions import Brief, Propose
 from ralph.core.asking import spent_up
 from ralph.core.secrets import Redactor
 from ralph.core.text import tokens
-from ralph.core.views import history_row, results_line
 from ralph.core.wording import ids
 from ralph.errors import ConfigError, RefusedError
 from ralph.events import AgentEnded, Entry, Event
 from ralph.front import campaign
 from ralph.front.app import domains_of, forget_git_variables, mix_of, options_of, seed_of
+from ralph.front.campaign import tables
 from ralph.front.look import read_state
 from ralph.front.recalling import JudgedExperiments
 from ralph.front.render import lines_of, print_lines
@@ -235,12 +235,15 @@ class _Try:
 
     def _own_papers(self, layout: Layout, redact: Redactor) -> FilePapers:
         """Papers in the scratch folder that begin with what the human's say."""
-        page, state, arena = read_steady(layout.learnings), self._state, self._config.arena
+        page, arena = read_steady(layout.learnings), self._config.arena
         if page is not None:
             self._scratch.learnings.write_text(page, encoding="utf-8")
         papers = FilePapers(self._scratch, arena.program, arena.metric, redact=redact)
-        over = [e.id for e in state.experiments.values() if e.phase is Phase.DONE]
-        papers.rebuild([history_row(state, id_) for id_ in over], [results_line(state, id_) for id_ in over])
+        if layout.history.exists() and layout.results.exists():  # a last row that is torn is read by nobody
+            shutil.copyfile(layout.history, self._scratch.history)
+            shutil.copyfile(layout.results, self._scratch.results)
+        else:
+            papers.rebuild(tables(layout))
         return papers
 
     def _own_recall(self, layout: Layout, name: str) -> None:

@@ -5,15 +5,17 @@ import math
 import os
 import signal
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
 
 import ralph
+from ralph.adapters import shims
 from ralph.adapters.agents.launcher import AgentLauncher
 from ralph.adapters.agents.presets.outfit import login_files
 from ralph.adapters.clock import ShiftedClock, SystemClock
+from ralph.adapters.compiled import CompileCache
 from ralph.adapters.control import SystemControl
 from ralph.adapters.device.cpu import CpuDevice
 from ralph.adapters.device.nvml import NvmlDevice
@@ -23,9 +25,11 @@ from ralph.adapters.domains import Domains
 from ralph.adapters.gateway.upstream import require_keys
 from ralph.adapters.git import GitRepo
 from ralph.adapters.home import homes, programs_in
+from ralph.adapters.lanes import LaneRunner, LaneScorer, lane_devices, shown_alone
 from ralph.adapters.ledger import FileLedger
+from ralph.adapters.limits import MB
 from ralph.adapters.lock import FolderLock
-from ralph.adapters.machine import cuda_uuids, resolve_device
+from ralph.adapters.machine import compilers, cuda_uuids, device_name, resolve_device
 from ralph.adapters.notify import Notifier
 from ralph.adapters.papers import FilePapers
 from ralph.adapters.prepare import prepare
@@ -36,22 +40,24 @@ from ralph.adapters.runner import LocalRunner
 from ralph.adapters.sandbox import SandboxLevel, reached
 from ralph.adapters.scoring import ArenaScorer
 from ralph.adapters.seal import Seal
+from ralph.adapters.snapshot import Snapshots
+from ralph.adapters.trash import Trash
 from ralph.config import Config, DeviceTable, load
 from ralph.core.actions import End
 from ralph.core.asking import Cap, Mix
 from ralph.core.brief import Options
 from ralph.core.decision import KeepRule
 from ralph.core.disturbance import Bounds
+from ralph.core.lanes import Lanes
 from ralph.core.mix import Policy
 from ralph.core.step import Limits, Rules
-from ralph.core.views import history_row, results_line
 from ralph.errors import ConfigError, DiskError
 from ralph.front import campaign
 from ralph.front.parking import machine_refused, parked_page
 from ralph.front.recalling import JudgedExperiments
 from ralph.front.watcher import ServiceWatcher, TerminalWatcher
 from ralph.layout import Layout
-from ralph.model import Phase
+from ralph.model import ScoreMode
 from ralph.ports import Device, Runner, Scorer, World
 from ralph.supervisor.loop import Supervisor
 
@@ -84,7 +90,7 @@ def run_loop(layout: Layout, wishes: Wishes) -> End:
         raise DiskError(machine_refused(error)) from None
     try:
         become_subreaper()
-        with parked_page(layout):
+        with parked_page(layout), shims.reserve.kept():
             return _locked_loop(layout, wishes, notifier)
     finally:
         lock.release()
@@ -102,13 +108,17 @@ def _locked_loop(layout: Layout, wishes: Wishes, notifier: Notifier) -> End:
     config = load(layout.arena_toml, device=device)
     require_keys(config, os.environ)
     redact = redactor_of(os.environ, config)
-    repo = GitRepo(layout.arena, layout.trees, config.arena.editable, redact=redact)
-    state = campaign.entered(layout, new=wishes.new)
-    disk = FolderDisk((layout.state, layout.root, repo.top), layout.ballast, round(config.limits.spare_disk_gb * GB))
+    trash = Trash(layout.trash, lambda words: papers.log(words))
+    repo = GitRepo(layout.arena, layout.trees, config.arena.editable, redact=redact, remove=trash.throw)
+    found = campaign.entered(layout, new=wishes.new)
+    state = found.state
+    spare_bytes = round(config.limits.spare_disk_gb * GB)
+    disk = FolderDisk((layout.state, layout.root, repo.top), layout.ballast, spare_bytes, trash.settle)
     if not state.campaign and (shortage := disk.shortage()):
         raise DiskError(shortage)
     disk.lay_ballast()
     domains = domains_of(layout, config, repo)
+    lanes = lanes_of(config, device)
     data = prepare(layout, config, device, domains)
     arena = campaign.measure_arena(config=config, repo=repo, device=device, data=data, base=state.base or repo.head())
     if state.campaign:
@@ -129,23 +139,44 @@ def _locked_loop(layout: Layout, wishes: Wishes, notifier: Notifier) -> End:
         source=JudgedExperiments(lambda: supervisor.state, repo),
         embed_command=config.recall.embed_command,
     )
-    runner, scorer = on_device(
-        device,
-        LocalRunner(layout=layout, repo=repo, run=config.run, device=device, data=data, domains=domains, redact=redact),
-        ArenaScorer(layout=layout, config=config, device=device, data=data, seal=seal, domains=domains, redact=redact),
+    compiled = compile_cache(layout, config, device)
+    runner, scorer = on_lanes(
+        lanes,
+        lambda lane: LocalRunner(
+            layout=layout,
+            repo=repo,
+            run=config.run,
+            device=lane.name,
+            data=data,
+            domains=domains,
+            redact=redact,
+            shown=lane.shown,
+            compiled=compiled,
+        ),
+        lambda lane: ArenaScorer(
+            layout=layout,
+            config=config,
+            device=lane.name,
+            data=data,
+            seal=seal,
+            domains=domains,
+            redact=redact,
+            shown=lane.shown,
+        ),
         config.device,
         layout.root,
     )
     with (
         SystemControl(layout) as control,
-        FilePapers(layout, config.arena.program, config.arena.metric, recall, redact) as papers,
+        FilePapers(layout, config.arena.program, config.arena.metric, recall, redact, trash.throw) as papers,
+        trash,
     ):
-        ledger = FileLedger(layout.ledger, clock.utc, redact=redact, on_full=disk.relieve)
+        ledger = FileLedger(layout.ledger, clock.utc, redact=redact, on_full=disk.relieve, after=found.mark)
         if ledger.torn:
             papers.log(f"cut {len(ledger.torn)} bytes of a line that was being written when its writer died")
         if not papers.has_tables():
-            over = [e.id for e in state.experiments.values() if e.phase is Phase.DONE]
-            papers.rebuild([history_row(state, id_) for id_ in over], [results_line(state, id_) for id_ in over])
+            papers.rebuild(campaign.tables(layout))
+        snapshots = Snapshots(layout.snapshot, ledger, found.mark.offset if found.used else 0)
         world = World(
             clock=clock,
             ledger=ledger,
@@ -159,6 +190,7 @@ def _locked_loop(layout: Layout, wishes: Wishes, notifier: Notifier) -> End:
             control=control,
             watcher=ServiceWatcher(TerminalWatcher(lambda: supervisor.state), notifier, lambda: supervisor.state),
             disk=disk,
+            keep=lambda: snapshots.keep(supervisor.state),
             reach=crash_points(os.environ.get(CRASH_VARIABLE, "")),
             picture_every_s=math.inf if NO_PICTURE_VARIABLE in os.environ else PICTURE_EVERY_S,
             pid=os.getpid(),
@@ -166,7 +198,8 @@ def _locked_loop(layout: Layout, wishes: Wishes, notifier: Notifier) -> End:
             version=ralph.__version__,
             sandbox=str(domains.level),
         )
-        supervisor = Supervisor(world, rules_of(config, wishes, clock.utc()), options_of(config, device))
+        rules = rules_of(config, wishes, clock.utc(), lanes)
+        supervisor = Supervisor(world, rules, options_of(config, device), state)
         papers.catch_up()
         ending = supervisor.run(opening)
         stop = supervisor.state.stop_requested
@@ -174,6 +207,49 @@ def _locked_loop(layout: Layout, wishes: Wishes, notifier: Notifier) -> End:
             with contextlib.suppress(OSError):  # it says so in the log, for which a full disk has no room
                 papers.finish_picture(LAST_PICTURE_S)
         return ending
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Lane:
+    """One device, as we call it and as its runs do, and the environment that shows them no other."""
+
+    device: str
+    name: str
+    shown: Mapping[str, str]
+
+
+def compile_cache(layout: Layout, config: Config, device: str) -> CompileCache | None:
+    """What compilers left for this kind of GPU; None on other devices, where there is little to compile."""
+    if not device.startswith("cuda") or not config.run.compiled_mb:
+        return None
+    return CompileCache(layout.compiled / compilers(device), round(config.run.compiled_mb * MB))
+
+
+def lanes_of(config: Config, device: str) -> tuple[Lane, ...]:
+    """The lanes of this machine. Where there are several GPUs, a run is shown its own."""
+    gpus = [device_name(f"cuda:{index}") for index in range(len(cuda_uuids()))] if device.startswith("cuda") else []
+    devices = lane_devices(config, device, gpus)
+    if len(devices) == 1 or device == "none":
+        return tuple(Lane(device=each, name=each, shown={}) for each in devices)
+    shown = [shown_alone(cuda_uuids()[int(each.partition(":")[2])]) for each in devices]
+    return tuple(
+        Lane(device=each, name="cuda:0" if env else each, shown=env) for each, env in zip(devices, shown, strict=True)
+    )
+
+
+def on_lanes(
+    lanes: Sequence[Lane],
+    run_on: Callable[[Lane], LocalRunner],
+    score_on: Callable[[Lane], Scorer],
+    table: DeviceTable,
+    owner: Path,
+) -> tuple[Runner, Scorer]:
+    """Runner and scorer of all lanes, each of which has its device for itself; where there is none, they share one."""
+    own = lanes[:1] if lanes[0].device == "none" else lanes
+    pairs = [on_device(lane.device, run_on(lane), score_on(lane), table, owner) for lane in own]
+    if len(pairs) == 1:
+        return pairs[0]
+    return LaneRunner([runner for runner, _ in pairs]), LaneScorer([scorer for _, scorer in pairs])
 
 
 def on_device(device: str, runs: LocalRunner, scorer: Scorer, table: DeviceTable, owner: Path) -> tuple[Runner, Scorer]:
@@ -201,9 +277,11 @@ def device_of(device: str, table: DeviceTable, owner: Path) -> Device:
     )
 
 
-def rules_of(config: Config, wishes: Wishes, now: datetime) -> Rules:
+def rules_of(config: Config, wishes: Wishes, now: datetime, lanes: Sequence[Lane]) -> Rules:
     """The configuration as the core wants it; the command line wins over the file."""
-    budget = config.budget
+    budget, on_gpu = config.budget, lanes[0].device.startswith("cuda")
+    lookahead = config.agent.lookahead
+    ahead = (len(lanes) if on_gpu else 0) if lookahead is None else lookahead
 
     def wish(given: float | None, configured: float) -> float:
         return configured if given is None else given
@@ -219,6 +297,12 @@ def rules_of(config: Config, wishes: Wishes, now: datetime) -> Rules:
         repairs=config.agent.repairs,
         mix=mix_of(config),
         gated=config.run.gate,
+        in_flight=len(lanes) + ahead,
+        lanes=Lanes(
+            count=len(lanes),
+            early=True,
+            scoring=lanes[0].device != "none" or config.score.mode is ScoreMode.REPORTED,
+        ),
         limits=Limits(
             experiments=wishes.max_experiments if wishes.max_experiments is not None else budget.experiments or None,
             hours=wish(wishes.hours, budget.hours),

@@ -3,7 +3,7 @@
 import hashlib
 import json
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from datetime import datetime
@@ -11,22 +11,24 @@ from pathlib import Path
 
 from ralph.adapters.data import PreparedData
 from ralph.adapters.git import GitRepo, branch_ref
-from ralph.adapters.ledger import read_entries
 from ralph.adapters.ledger_health import folders
 from ralph.adapters.machine import describe, device_name
 from ralph.adapters.shared_page import read_steady
+from ralph.adapters.snapshot import Restored, replay, restore
 from ralph.config import Config
 from ralph.core.constants import constants_of
-from ralph.core.fold import State, fold
+from ralph.core.fold import State
 from ralph.core.learnings import parse
 from ralph.core.meaning import meaning_of
+from ralph.core.views import View, history_row, results_line
 from ralph.errors import ArenaChangedError, ConfigError, LedgerError
-from ralph.events import CampaignOpened
+from ralph.events import CampaignOpened, Settled
 from ralph.layout import Layout
 from ralph.model import ArenaRecord, ScoreMode, Verdict
 
 CARRIED = (
     "ledger.jsonl",
+    "snapshot",
     "results.tsv",
     "history.jsonl",
     "recall.db",
@@ -157,20 +159,20 @@ def opening(
     )
 
 
-def entered(layout: Layout, *, new: bool) -> State:
-    """The state of the campaign to go on with; an empty one when a new one begins, and the old one is archived then.
+def entered(layout: Layout, *, new: bool) -> Restored:
+    """The campaign to go on with; an empty one when a new one begins, and the old one is archived then.
 
     Raises:
         LedgerError: when the ledger is damaged, or its end was cut off.
     """
-    state = fold(read_entries(layout.ledger))
-    if state.campaign and (new or has_no_baseline(state)):
-        archive(layout, state.campaign)
-        state = State()
+    found = restore(layout.ledger, layout.snapshot, check=True)
+    if found.state.campaign and (new or has_no_baseline(found.state)):
+        archive(layout, found.state.campaign)
+        found = restore(layout.ledger, layout.snapshot, check=True)
     elif new and folders(layout.experiments):
         archive(layout, "unknown")
-    check_whole(layout, state)
-    return state
+    check_whole(layout, found.state)
+    return found
 
 
 def check_whole(layout: Layout, state: State) -> None:
@@ -187,6 +189,13 @@ def check_whole(layout: Layout, state: State) -> None:
             "end was cut off. Restore it from a backup, go on without them after `ralph ledger repair`, or begin a new "
             "campaign with `ralph loop --new` (they are kept under state/archive)"
         )
+
+
+def tables(layout: Layout) -> Iterator[tuple[View, str]]:
+    """The rows of history.jsonl and results.tsv, each as it was when its experiment was settled."""
+    for state, event in replay(layout.ledger):
+        if isinstance(event, Settled):
+            yield history_row(state, event.id), results_line(state, event.id)
 
 
 def free_name(repo: GitRepo, now: datetime, taken: AbstractSet[str] = frozenset()) -> str:

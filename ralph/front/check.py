@@ -25,7 +25,7 @@ from ralph.errors import RalphError
 from ralph.front.check_agents import usable_agents
 from ralph.front.look import read_state, supervisor_alive
 from ralph.layout import Layout
-from ralph.model import ScoreMode, Verdict
+from ralph.model import ScoreMode
 
 LOW_DISK_BYTES = 2 * 2**30
 GIB = 2**30
@@ -254,17 +254,17 @@ def _bounded(layout: Layout) -> tuple[Answer, str]:
 def _cheap_failure(state: State) -> tuple[Answer, str]:
     if not state.judged:
         return Answer.UNKNOWN, "your checkout is never touched; failures are counted from the first experiment on"
-    failed = [e for e in state.experiments.values() if e.verdict in (Verdict.CRASH, Verdict.INVALID, Verdict.VOID)]
-    spent = sum(e.run_s for e in failed)
-    return Answer.YES, f"{len(failed)} of {state.judged} failed and cost {spent:.0f} s of device time together"
+    rows = state.experiments.rows
+    spent = sum(rows.run_s[id_] for id_ in rows.failed)
+    return Answer.YES, f"{len(rows.failed)} of {state.judged} failed and cost {spent:.0f} s of device time together"
 
 
 def _traceable(layout: Layout) -> tuple[Answer, str]:
-    state = read_state(layout)  # again, so that a damaged ledger is said here
+    state = read_state(layout, check=True)  # again, so that a damaged ledger is said here
     if not state.campaign:
         return Answer.UNKNOWN, "every experiment will have its entry, ref, note, brief and log"
     repo = GitRepo(layout.arena, layout.trees, load(layout.arena_toml).arena.editable)
-    wanted = {e.id for e in state.experiments.values() if e.commit and e.verdict is not None}
+    wanted = {id_ for id_, committed in enumerate(state.experiments.rows.committed) if committed}
     pinned = repo.pinned(state.campaign)
     missing = sorted(wanted - pinned)
     text = f"{state.seq} ledger entries with unbroken checksums, {len(pinned)} refs"

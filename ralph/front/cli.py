@@ -152,8 +152,7 @@ def log(layout: Layout, as_json: bool, last: int | None) -> None:
     from ralph.core.views import log_view
     from ralph.front.look import read_state
 
-    rows = log_view(read_state(layout))
-    rows = rows[-last:] if last else rows
+    rows = log_view(read_state(layout), last)
     if as_json:
         print_json(rows)
         return

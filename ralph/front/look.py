@@ -7,10 +7,10 @@ import os
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
-from ralph.adapters.ledger import read_entries
 from ralph.adapters.lock import holder
+from ralph.adapters.snapshot import restore
 from ralph.core import views
-from ralph.core.fold import State, fold
+from ralph.core.fold import State
 from ralph.errors import ConfigError
 from ralph.layout import Layout
 from ralph.model import Experiment
@@ -19,9 +19,9 @@ if TYPE_CHECKING:
     from ralph.adapters.git import GitRepo
 
 
-def read_state(layout: Layout) -> State:
-    """The state as the ledger says it now."""
-    return fold(read_entries(layout.ledger))
+def read_state(layout: Layout, *, check: bool = False) -> State:
+    """The state as the ledger says it now. What stands before a snapshot is read again only with `check`."""
+    return restore(layout.ledger, layout.snapshot, check=check).state
 
 
 def supervisor_alive(layout: Layout) -> bool:

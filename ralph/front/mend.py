@@ -15,7 +15,7 @@ from typing import Any
 from ralph.adapters.files import sync_folder, write_atomic
 from ralph.adapters.git import GitRepo, branch_ref, experiment_ref
 from ralph.adapters.ledger import FileLedger
-from ralph.adapters.ledger_health import Health, examine, folders
+from ralph.adapters.ledger_health import Health, believed, examine, folders
 from ralph.adapters.lock import FolderLock
 from ralph.config import load
 from ralph.core.fold import State, fold
@@ -25,7 +25,7 @@ from ralph.events import AgentEnded, Event, SupervisorStopped
 from ralph.layout import Layout
 from ralph.model import AgentOutcome, Experiment, Phase, Verdict
 
-REBUILT = ("results.tsv", "history.jsonl", "recall.db")  # from the ledger, at the next start
+REBUILT = ("results.tsv", "history.jsonl", "recall.db", "snapshot")  # from the ledger, at the next start
 SHOWN = 12  # experiments named in one sentence
 
 
@@ -59,7 +59,7 @@ def findings(layout: Layout, health: Health) -> list[str]:
 def _standing(layout: Layout, health: Health) -> str:
     if not layout.ledger.exists():
         return "there is none"
-    stands = counted(len(health.entries), "entry", "entries")
+    stands = counted(health.entries, "entry", "entries")
     return f"{stands} with unbroken checksums, {health.good_bytes} of {health.size} bytes"
 
 
@@ -67,7 +67,7 @@ def as_json(health: Health) -> dict[str, Any]:
     """An examination for programs."""
     return {
         "sound": health.sound,
-        "entries": len(health.entries),
+        "entries": health.entries,
         "bytes": health.size,
         "good_bytes": health.good_bytes,
         "torn_bytes": health.torn,
@@ -98,7 +98,7 @@ def _repair(layout: Layout, health: Health) -> list[str]:
     number = next(n for n in range(1, 10_000) if not _damaged(layout, n).exists())
     copy, aside = _damaged(layout, number), layout.archive / f"damaged-{number}"
     data = layout.ledger.read_bytes() if layout.ledger.exists() else b""
-    state = fold(health.entries)
+    state = fold(believed(layout.ledger, health))
     said = []
     if moved := _set_folders_aside(layout, state, aside):
         said.append(f"set aside in {aside}: {', '.join(moved)}")
@@ -113,7 +113,7 @@ def _repair(layout: Layout, health: Health) -> list[str]:
         _write_down(fresh, state, f"the ledger was repaired: {lost}, see {copy.name}")
     fresh.replace(layout.ledger)
     sync_folder(layout.state)
-    kept = counted(len(health.entries), "entry", "entries")
+    kept = counted(health.entries, "entry", "entries")
     return [*said, f"{kept} kept, {lost}. Go on with `ralph loop`"]
 
 

@@ -5,10 +5,11 @@ from collections.abc import Iterator
 from datetime import UTC, datetime
 
 from ralph.adapters.files import write_atomic
-from ralph.adapters.ledger_health import examine
-from ralph.core.fold import fold
+from ralph.adapters.ledger_health import believed, examine
+from ralph.adapters.snapshot import restore
+from ralph.core.fold import State, fold
 from ralph.core.report import render_progress
-from ralph.errors import DiskError, ExitStatus, RalphError
+from ralph.errors import DiskError, ExitStatus, LedgerError, RalphError
 from ralph.events import Entry, SupervisorStopped
 from ralph.layout import Layout
 
@@ -37,8 +38,16 @@ def say_parked(layout: Layout, reason: str) -> None:
     """Write progress.md from what stands in the ledger, with this reason on its first line, as far as there is room."""
     state, now = fold(()), datetime.now(UTC)
     with contextlib.suppress(OSError, RalphError):
-        state = fold(examine(layout.ledger, layout.experiments).entries)
+        state = _standing(layout)
     stopped = SupervisorStopped(status=ExitStatus.PARKED, reason=reason)
     state.apply(Entry(seq=state.seq + 1, at=now, event=stopped))
     with contextlib.suppress(OSError):
         write_atomic(layout.progress, render_progress(state, now.astimezone()))
+
+
+def _standing(layout: Layout) -> State:
+    """What the ledger says, as far as it can be believed."""
+    try:
+        return restore(layout.ledger, layout.snapshot, check=True).state
+    except LedgerError:
+        return fold(believed(layout.ledger, examine(layout.ledger, layout.experiments)))

@@ -73,7 +73,7 @@ class JudgedExperiments:
 
     def judged(self) -> AbstractSet[int]:
         """The experiments that have a verdict."""
-        return {e.id for e in self._state().experiments.values() if e.verdict is not None}
+        return {id_ for id_, verdict in enumerate(self._state().experiments.rows.verdicts) if verdict}
 
     def documents(self, ids: Sequence[int]) -> Iterator[Document]:
         """What is remembered of them; without its diff where git has lost the commit."""

@@ -9,16 +9,41 @@ from typing import assert_never
 
 from ralph.core import brief as briefs
 from ralph.core import documents, duplicates, superseded, views
-from ralph.core.actions import Action, Audit, Brief, Commit, Measure, Propose, Record, Score, Settle, Wait
-from ralph.core.asking import Mix, allowance
+from ralph.core.actions import (
+    Action,
+    Audit,
+    Brief,
+    Commit,
+    Measure,
+    Prepare,
+    Propose,
+    Rebase,
+    Record,
+    Score,
+    Settle,
+    Wait,
+)
+from ralph.core.asking import Mix, allowance, likely
 from ralph.core.excuses import slept, starved
 from ralph.core.fold import State
 from ralph.errors import DiskError, RefusedError
-from ralph.events import AgentEnded, Audited, Briefed, Committed, Event, Refused, RunEnded, RunStarted, Scored, Settled
+from ralph.events import (
+    AgentEnded,
+    Audited,
+    Briefed,
+    Committed,
+    Event,
+    Rebased,
+    Refused,
+    RunEnded,
+    RunStarted,
+    Scored,
+    Settled,
+)
 from ralph.model import Change, Draft, Experiment, Outcome, Proposal, Verdict
 from ralph.ports import AgentOrder, Job, RunOrder, ScoreOrder, World
 
-Effect = Brief | Propose | Commit | Measure | Score | Audit | Settle
+Effect = Brief | Propose | Commit | Rebase | Prepare | Measure | Score | Audit | Settle
 JobKey = tuple[str, int, int]  # what, experiment, attempt or run
 AUDIT = "audit"  # the first word of an audit's key
 LOG_LINES = 30  # commits of the incumbent's branch that a brief lists
@@ -34,11 +59,12 @@ class Experiments:
         self._world, self._state, self._options, self._record = world, state, brief_options, record
         self._mix = mix
         self._slept_before: dict[JobKey, float] = {}  # the clock's word when a run began
+        self._prepared: dict[int, RunOrder] = {}  # by experiment: whose process was started before it has a lane
 
     def begins(self, action: Action) -> bool:
         """Whether it starts something that wants room on the disk, or waits in order to."""
         match action:
-            case Brief() | Wait() | Record(event=RunStarted()):
+            case Brief() | Wait() | Prepare() | Record(event=RunStarted()):
                 return True
             case Propose():
                 return ("agent", action.id, action.attempt) not in self.jobs
@@ -56,6 +82,10 @@ class Experiments:
                 self._propose(action)
             case Commit():
                 self._commit(action)
+            case Rebase():
+                self._rebase(action)
+            case Prepare():
+                self._prepare(action)
             case Measure():
                 self._measure(action)
             case Score():
@@ -93,7 +123,7 @@ class Experiments:
         self._world.reach(f"{result.kind}-unrecorded")
         self._record(result)
         if isinstance(result, RunEnded):
-            self._world.repo.discard(_run_tree(result.id))
+            self._world.repo.discard(_run_tree(result.id, result.run))
         self._world.reach(result.kind)
 
     # --- from brief to commit
@@ -127,6 +157,13 @@ class Experiments:
         world.repo.checkout(order.tree, e.base)
         self.jobs[key] = world.agents.start(self._with_brief(order, e))
         world.reach("agent_started")
+        self._stand_by()
+
+    def _stand_by(self) -> None:
+        """While an agent is at work nothing is timed: the moment for the next to import what it needs."""
+        id_ = len(self._state.experiments)
+        if agent := likely(self._mix):
+            self._world.agents.stand_by(AgentOrder(id=id_, attempt=1, agent=agent, tree=_agent_tree(id_)))
 
     def _with_brief(self, order: AgentOrder, e: Experiment) -> AgentOrder:
         repo, papers, state = self._world.repo, self._world.papers, self._state
@@ -157,7 +194,7 @@ class Experiments:
     def _drafts(self, e: Experiment) -> tuple[Draft, ...]:
         """With their changes: what was committed is read from git, the rest is in the ledger."""
         return tuple(
-            replace(draft, diff=self._world.repo.diff(e.base, draft.commit)) if draft.commit else draft
+            replace(draft, diff=self._world.repo.diff(f"{draft.commit}^", draft.commit)) if draft.commit else draft
             for draft in e.drafts
         )
 
@@ -177,9 +214,8 @@ class Experiments:
             return
         for draft in e.drafts:
             if draft.commit:
-                world.repo.pin(f"refs/ralph/{self._state.campaign}/attempts/{e.id}-{draft.attempt}", draft.commit)
-        message = f"{proposal.hypothesis}\n\nExperiment: {self._state.campaign}#{e.id}\nAgent: {e.agent}\n"
-        commit = world.repo.commit(change, e.base, message, self._ref(e.id))
+                world.repo.pin(self._attempt_ref(e.id, f"{draft.attempt}"), draft.commit)
+        commit = world.repo.commit(change, e.base, self._message(e, proposal), self._ref(e.id))
         world.reach("committed-unrecorded")
         self._record(
             Committed(
@@ -210,30 +246,96 @@ class Experiments:
         self._refuse_known(change, proposal, e)
         return change
 
+    def _rebase(self, action: Rebase) -> None:
+        """The same change on another incumbent; where it does not apply, a fresh agent is shown it."""
+        world, e = self._world, self._state.experiments[action.id]
+        if e.proposal is None:
+            raise LookupError(f"experiment {e.id} has nothing to be carried over")
+        self._forget(e.id)
+        try:
+            change = world.repo.rebase(e.commit, action.onto)
+            self._refuse_known(change, e.proposal, replace(e, base=action.onto))
+        except RefusedError as error:
+            reason = f"another incumbent, #{self._state.incumbent_id}, was kept meanwhile: {error}"
+            hypothesis = e.proposal.hypothesis
+            self._record(Refused(id=e.id, attempt=e.attempt, reason=reason, hypothesis=hypothesis, moved=True))
+            return
+        if e.own_runs:
+            world.repo.pin(self._attempt_ref(e.id, f"{e.attempt}-run-{len(e.runs)}"), e.commit)
+        commit = world.repo.commit(change, action.onto, self._message(e, e.proposal), self._ref(e.id))
+        world.reach("rebased-unrecorded")
+        self._record(
+            Rebased(
+                id=e.id,
+                base=action.onto,
+                commit=commit,
+                lines_delta=change.lines_delta,
+                constants=change.constants,
+                meaning=change.meaning,
+            )
+        )
+        world.reach("rebased")
+
+    def _message(self, e: Experiment, proposal: Proposal) -> str:
+        return f"{proposal.hypothesis}\n\nExperiment: {self._state.campaign}#{e.id}\nAgent: {e.agent}\n"
+
     def _refuse_known(self, change: Change, proposal: Proposal, e: Experiment) -> None:
         """No device time for what was tried already, unless it is asked for; the answer is on record."""
         first = self._state.meanings.get(change.meaning)
+        first = None if first == e.id else first
         if reason := duplicates.refusal(self._state, e, first, proposal.replicates):
             raise RefusedError(reason)
 
     def _ref(self, id: int) -> str:  # noqa: A002 - the word of the ledger
         return f"refs/ralph/{self._state.campaign}/experiments/{id}"
 
+    def _attempt_ref(self, id: int, name: str) -> str:  # noqa: A002 - the word of the ledger
+        return f"refs/ralph/{self._state.campaign}/attempts/{id}-{name}"
+
     # --- run and score
+
+    def _prepare(self, action: Prepare) -> None:
+        """Start the process of a run that has no lane yet. Nothing of it is in the ledger: it can be lost."""
+        e = self._state.experiments[action.id]
+        order = RunOrder(
+            id=e.id,
+            run=action.run,
+            seed=action.seed,
+            commit=e.commit,
+            tree=_run_tree(e.id, action.run),
+            lane=action.lane,
+        )
+        if self._prepared.get(e.id) == order:
+            return
+        self._forget(e.id)
+        self._world.repo.checkout(order.tree, e.commit)
+        self._world.runner.prepare(order)
+        self._prepared[e.id] = order
+
+    def _forget(self, id: int) -> None:  # noqa: A002 - the word of the ledger
+        """End what was started early for a run that will not be made like that."""
+        if (order := self._prepared.pop(id, None)) is not None:
+            self._world.runner.drop(order)
+            self._world.repo.discard(order.tree)
 
     def _measure(self, action: Measure) -> None:
         key = ("run", action.id, action.run)
         if key in self.jobs:
             return
         world, e = self._world, self._state.experiments[action.id]
-        seed = e.runs[action.run - 1].seed
-        order = RunOrder(id=e.id, run=action.run, seed=seed, commit=e.commit, tree=_run_tree(e.id))
-        if (remains := world.runner.remains(order)) is not None:
-            self._finish(remains)
-            return
-        world.repo.checkout(order.tree, e.commit)
+        run = e.runs[action.run - 1]
+        order = RunOrder(
+            id=e.id, run=run.number, seed=run.seed, commit=e.commit, tree=_run_tree(e.id, run.number), lane=run.lane
+        )
+        if not world.runner.prepared(order):
+            self._forget(e.id)
+            if (remains := world.runner.remains(order)) is not None:
+                self._finish(remains)
+                return
+            world.repo.checkout(order.tree, e.commit)
         self._slept_before[key] = world.clock.slept()
         self.jobs[key] = world.runner.start(order)
+        self._prepared.pop(e.id, None)
         world.reach("run_started")
 
     def _score(self, action: Score) -> None:
@@ -241,7 +343,8 @@ class Experiments:
         if key in self.jobs:
             return
         world, e = self._world, self._state.experiments[action.id]
-        order = ScoreOrder(id=e.id, run=action.run, seed=e.runs[action.run - 1].seed, commit=e.commit)
+        run = e.runs[action.run - 1]
+        order = ScoreOrder(id=e.id, run=run.number, seed=run.seed, commit=e.commit, lane=run.lane)
         remains = world.scorer.remains(order)
         if remains is not None and remains.outcome is not Outcome.VOID:  # a failure of its own is tried once more
             self._finish(remains)
@@ -254,8 +357,8 @@ class Experiments:
         if key in self.jobs:
             return
         world, e = self._world, self._state.experiments[action.id]
-        seed = e.runs[action.run - 1].seed
-        order = ScoreOrder(id=e.id, run=action.run, seed=seed, commit=e.commit, audit=action.attempt)
+        seed, lane = e.runs[action.run - 1].seed, action.lane
+        order = ScoreOrder(id=e.id, run=action.run, seed=seed, commit=e.commit, audit=action.attempt, lane=lane)
         if (remains := world.scorer.remains(order)) is not None:
             self._finish(_audited(remains))
             return
@@ -301,5 +404,5 @@ def _agent_tree(id: int) -> str:  # noqa: A002
     return f"{id}-agent"
 
 
-def _run_tree(id: int) -> str:  # noqa: A002
-    return f"{id}-run"
+def _run_tree(id: int, run: int) -> str:  # noqa: A002
+    return f"{id}-run-{run}"

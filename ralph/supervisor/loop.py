@@ -9,7 +9,7 @@ import traceback
 from datetime import timedelta
 
 from ralph.core import picture, report
-from ralph.core.actions import Action, End, Record, Wait
+from ralph.core.actions import Action, End, Measure, Record, Wait
 from ralph.core.asking import notices
 from ralph.core.brief import Options
 from ralph.core.fold import State, fold
@@ -23,6 +23,8 @@ from ralph.events import (
     LaneWaits,
     Paused,
     Resumed,
+    RunStarted,
+    Settled,
     StopRequested,
     SupervisorStarted,
     SupervisorStopped,
@@ -36,19 +38,29 @@ STOP_WITHIN_S = 30.0  # how long the end waits for killed process trees to be go
 class Supervisor:
     """One supervisor's life in one folder."""
 
-    def __init__(self, world: World, rules: Rules, brief_options: Options) -> None:
-        self.state: State = fold(world.ledger.entries())
+    def __init__(self, world: World, rules: Rules, brief_options: Options, state: State | None = None) -> None:
+        """Go on from `state`, behind which only the ledger's entries come, or from the beginning of the ledger."""
+        self.state: State = fold(world.ledger.entries(), state)
         self._world, self._rules = world, rules
         self._experiments = Experiments(world, self.state, rules.mix, brief_options, self._record)
         self._waiting: Wait | None = None
-        self._stale_report, self._reported_at, self._drawn_at = True, 0.0, -math.inf
+        self._stale_report, self._reported_at = True, 0.0
+        self._new_verdict, self._drawn_at = False, -math.inf
 
     def run(self, opening: CampaignOpened) -> End:
         """Work until a limit, a wish or a problem ends it. Nothing that it started is left when it returns."""
         world = self._world
         if self.state.arena is None:
             self._record(opening)
-        self._record(SupervisorStarted(pid=world.pid, host=world.host, version=world.version, sandbox=world.sandbox))
+        self._record(
+            SupervisorStarted(
+                pid=world.pid,
+                host=world.host,
+                version=world.version,
+                sandbox=world.sandbox,
+                lanes=self._rules.lanes.count,
+            )
+        )
         try:
             world.repo.open_campaign(self.state.campaign, self.state.base)
             ending = self._work()
@@ -93,12 +105,14 @@ class Supervisor:
             self._heed()
             self._waiting = None
             before, wait_s = self.state.seq, min(self._world.report_every_s, self._world.watcher.every_s)
-            for action in self._possible(next_actions(self.state, self._world.clock.utc(), self._rules)):
+            for action in _in_time(self._possible(next_actions(self.state, self._world.clock.utc(), self._rules))):
                 match action:
                     case End():
                         return action
                     case Record():
                         self._record(action.event)
+                        if isinstance(action.event, RunStarted):  # at once: a device waits for nothing else
+                            self._experiments.perform(Measure(id=action.event.id, run=action.event.run))
                     case Wait():
                         self._waiting = action
                         wait_s = min(wait_s, (action.until - self._world.clock.utc()) / timedelta(seconds=1))
@@ -106,8 +120,9 @@ class Supervisor:
                         self._experiments.perform(action)
             self._experiments.collect()
             self._note_who_has_the_device()
-            if self.state.seq == before:
+            if self.state.seq == before:  # whoever works needs nothing of us now: the time for what nobody waits for
                 self._report()
+                self._show_verdict()
                 self._world.watcher.tick(self._news())
                 self._world.control.wait(list(self._experiments.jobs.values()), max(0.0, wait_s))
 
@@ -119,12 +134,16 @@ class Supervisor:
         return [a for a in actions if not begins(a)] or [End(status=ExitStatus.PARKED, reason=shortage)]
 
     def _news(self) -> News | None:
-        """What the run in flight says of itself."""
-        return next((news for job in self._experiments.jobs.values() if (news := job.news()) is not None), None)
+        """What the first run in flight says of itself."""
+        return next(iter(self._all_news().values()), None)
+
+    def _all_news(self) -> dict[tuple[int, int], News]:
+        """What runs and scorings say of themselves, by experiment and number."""
+        jobs = self._experiments.jobs.items()
+        return {(id_, number): news for (_, id_, number), job in jobs if (news := job.news()) is not None}
 
     def _note_who_has_the_device(self) -> None:
-        news = self._news()
-        reason = news.waits_for if news else ""
+        reason = next((news.waits_for for news in self._all_news().values() if news.waits_for), "")
         if reason != self.state.lane_waits:
             self._record(LaneWaits(reason=reason))
 
@@ -145,8 +164,13 @@ class Supervisor:
         self.state.apply(entry)
         self._stale_report = True
         self._world.watcher.event(entry)
-        if isinstance(event, Judged):
-            self._report()
+        if isinstance(event, Settled | SupervisorStopped):
+            self._world.keep()
+        self._new_verdict |= isinstance(event, Judged)
+
+    def _show_verdict(self) -> None:
+        if self._new_verdict:
+            self._new_verdict = False
             self._draw(self._world.picture_every_s)
             self._world.reach("reported")
 
@@ -166,12 +190,9 @@ class Supervisor:
 
     def _live(self) -> report.Live:
         """What progress.md says beyond the ledger."""
-        news, waiting = self._news(), self._waiting
+        waiting = self._waiting
         return report.Live(
-            stage=news.stage if news else "",
-            stage_s=news.stage_s if news else None,
-            step=news.step if news else None,
-            loss=news.loss if news else None,
+            news=self._all_news(),
             wait_until=waiting.until if waiting else None,
             wait_reason=waiting.reason if waiting else "",
             notices=tuple(notices(self.state, self._world.clock.utc(), self._rules.mix)),
@@ -182,8 +203,18 @@ class Supervisor:
         jobs = list(self._experiments.jobs.values())
         for job in jobs:
             job.stop(reason)
+        self._world.runner.drop()
+        self._world.agents.dismiss()
         deadline = self._world.clock.monotonic() + STOP_WITHIN_S
         while jobs and self._world.clock.monotonic() < deadline:
             self._world.control.wait(jobs, 1.0)
             jobs = [job for job in jobs if job.poll() is None]
         self._experiments.jobs.clear()
+
+
+def _in_time(actions: list[Action]) -> list[Action]:
+    """Decisions first, and with them the starts of runs; then what takes its time, such as carrying out a verdict.
+
+    All of them were taken in view of the same state, and keep their order among each other.
+    """
+    return sorted(actions, key=lambda action: not isinstance(action, Record | End))

@@ -1,5 +1,6 @@
 """The repository adapter, on real repositories in folders with hostile names."""
 
+import os
 import subprocess
 from pathlib import Path
 
@@ -151,6 +152,41 @@ def test_the_agents_own_folder_is_not_part_of_the_change(repo: GitRepo, reposito
     (tree / ".ralph").mkdir()
     (tree / ".ralph" / "proposal.json").write_text("{}")
     assert repo.examine("1-agent", base).files == ("train.py",)
+
+
+def test_an_edit_that_keeps_size_and_time_of_a_file_is_seen(repo: GitRepo) -> None:
+    """An index of ours outlives the agent, and spares reading what did not change."""
+    base = repo.head()
+    tree = repo.checkout("1-agent", base)
+    file = tree / "train.py"
+    before = file.stat()
+    file.write_text(file.read_text().replace("0.1", "0.3"))
+    os.utime(file, ns=(before.st_atime_ns, before.st_mtime_ns))
+    assert file.stat().st_size == before.st_size
+    assert repo.examine("1-agent", base).constants == {"train.py:LEARNING_RATE": 0.3}
+
+
+def test_without_the_index_of_its_checkout_a_worktree_is_read_anew(repo: GitRepo, repository: Path) -> None:
+    """For one of a supervisor that was killed, or of an earlier version."""
+    base = repo.head()
+    edit(repo.checkout("1-agent", base))
+    (repository / "state" / "trees" / "1-agent.index").unlink()
+    assert repo.examine("1-agent", base).files == ("train.py",)
+
+
+def test_an_editable_file_may_be_added_and_removed(repo: GitRepo, repository: Path) -> None:
+    base = repo.head()
+    tree = repo.checkout("1-agent", base)
+    (tree / "models" / "deep").mkdir(parents=True)
+    (tree / "models" / "deep" / "new.py").write_text("WIDTH = 1\n")
+    (tree / "train.py").unlink()
+    change = repo.examine("1-agent", base)
+    assert set(change.files) == {"train.py", "models/deep/new.py"}
+    commit = repo.commit(change, base, "m", experiment_ref(CAMPAIGN, 1))
+    assert repo.contents(commit) == {"models/deep/new.py": b"WIDTH = 1\n"}
+    assert GitRepo(repository, repository / "state" / "trees", ["train.py", "models/**"]).contents(
+        commit
+    ) == repo.contents(commit)
 
 
 def test_a_branch_moved_by_somebody_else_is_not_moved_again(repo: GitRepo, repository: Path) -> None:

@@ -91,3 +91,53 @@ def test_two_campaigns_write_to_one_page_without_minding_each_other(folder: Path
     other.add("d", [other_line])
     one.add("c", [B])
     assert text(folder) == f"{NEW_PAGE}{A}\n{other_line}\n{B}\n"
+
+
+def test_a_page_that_nobody_touched_is_not_read_again(folder: Path) -> None:
+    ours = page(folder)
+    ours.add("c", [A])
+    first = ours.read()
+    assert ours.read() is first
+    (folder / "learnings.md").write_text(text(folder) + "- mine\n")
+    assert ours.read().learnings == first.learnings
+
+
+def test_what_is_appended_to_a_known_page_is_what_a_new_reader_finds(folder: Path) -> None:
+    ours = page(folder)
+    ours.add("c", [A])
+    ours.read()
+    for n in range(3, 9):
+        ours.add("c", [f"- [c#{n}] line {n} (evidence: #{n - 1})"])
+        assert ours.read() == page(folder).read()
+    ours.add("c", [B, B, A])
+    assert ours.read() == page(folder).read()
+    assert (text(folder).count(A), text(folder).count(B)) == (1, 1)
+
+
+def test_an_edit_between_two_learnings_is_seen_and_kept(folder: Path) -> None:
+    ours = page(folder)
+    ours.add("c", [A])
+    ours.read()
+    (folder / "learnings.md").write_text(text(folder).replace("## Guidance\n", "## Guidance\n- wider\n"))
+    ours.add("c", [B])
+    assert ours.read().human == ("- wider",)
+    assert [each.line for each in ours.read().learnings] == [A, B]
+
+
+def test_a_line_that_closes_a_comment_makes_the_page_be_read_anew(folder: Path) -> None:
+    ours = page(folder)
+    ours.add("c", [A])
+    (folder / "learnings.md").write_text("<!-- open\n" + text(folder))
+    ours.read()
+    ours.add("c", ["- [c#3] closes --> it (no evidence given)"])
+    assert ours.read() == page(folder).read()
+
+
+def test_a_crash_between_the_append_and_its_memory_adds_nothing_to_a_known_page(folder: Path) -> None:
+    page(folder).add("c", [A])
+    (folder / "learned.jsonl").unlink()
+    ours = page(folder)
+    ours.add("c", [B])
+    ours.read()
+    ours.add("c", [A])
+    assert text(folder).count(A) == 1

@@ -164,7 +164,7 @@ def test_a_ledger_of_the_first_schema_replays() -> None:
     assert superseding is not None
     assert superseding.supersedes == (Superseded(learning="#2"), Superseded(learning="warm-up hurts"))
     assert superseding.replicates is None
-    assert state.meanings == {}
+    assert len(state.meanings) == 0
     assert in_force(["- [nov23#2] warm-up hurts (evidence: #2)"], state) == []
 
 

@@ -40,7 +40,7 @@ def test_a_whole_ledger_is_sound(tmp_path: Path) -> None:
     lines = filled(tmp_path / "ledger.jsonl")
     health = written(tmp_path / "ledger.jsonl", lines)
     assert health.sound
-    assert (len(health.entries), health.good_bytes, health.lost) == (9, health.size, 0)
+    assert (health.entries, health.good_bytes, health.lost) == (9, health.size, 0)
 
 
 DAMAGES: dict[str, tuple[Callable[[list[bytes]], list[bytes]], int, str]] = {
@@ -69,7 +69,7 @@ def test_the_first_bad_line_is_named_with_its_place_and_what_was_lost(tmp_path: 
     lines = damaged(filled(path))
     health = written(path, lines)
     assert health.damage is not None
-    assert (health.damage.line, len(health.entries)) == (line, line - 1)
+    assert (health.damage.line, health.entries) == (line, line - 1)
     assert health.damage.offset == health.good_bytes == sum(len(each) + 1 for each in lines[: line - 1])
     assert problem in health.damage.problem
     assert health.damage.reads.isprintable()
@@ -93,7 +93,7 @@ def test_a_torn_tail_is_no_damage(tmp_path: Path, cut: int) -> None:
     path.write_bytes(data)
     health = examine(path, tmp_path / "experiments")
     assert health.sound
-    assert (len(health.entries), health.torn > 0) == (8, True)
+    assert (health.entries, health.torn > 0) == (8, True)
     assert path.read_bytes() == data
 
 

@@ -85,7 +85,7 @@ def test_tables_that_were_lost_are_rebuilt_as_they_were(papers: FilePapers, layo
     layout.results.unlink()
     state = small().state
     ids = sorted(state.experiments)
-    papers.rebuild((views.history_row(state, n) for n in ids), (views.results_line(state, n) for n in ids))
+    papers.rebuild((views.history_row(state, n), views.results_line(state, n)) for n in ids)
     assert (layout.history.read_bytes(), layout.results.read_bytes()) == before
 
 

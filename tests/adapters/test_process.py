@@ -11,8 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from ralph.adapters import process
-from ralph.adapters.process import ExitReason, _is_fresh, recorded_exit, spawn
+from ralph.adapters import process, shims
+from ralph.adapters.process import ExitReason, recorded_exit, spawn
+from ralph.adapters.shims import is_fresh
 from tests.adapters.keeping import as_supervisor, command, end_of, is_ready, nothing_survives, payload, run, until
 
 pytestmark = pytest.mark.usefixtures("subreaper")
@@ -242,11 +243,11 @@ def test_a_second_request_cuts_the_grace_short(folder: Path) -> None:
 def test_ctrl_c_in_the_terminal_does_not_touch_a_payload(folder: Path) -> None:
     def supervisor() -> None:
         os.setsid()  # the foreground group of a terminal, as it were
-        for number in process.SHIELDED:
+        for number in shims.SHIELDED:
             signal.signal(number, signal.SIG_IGN)
         child = spawn(command(folder, payload("sleep_on", folder)))
         for _ in range(100):
-            for number in process.SHIELDED:
+            for number in shims.SHIELDED:
                 os.killpg(0, number)
             select.select([], [], [], 0.002)
         until(lambda: is_ready(folder), "ready")
@@ -260,7 +261,7 @@ def test_ctrl_c_in_the_terminal_does_not_touch_a_payload(folder: Path) -> None:
 def test_a_shim_takes_no_notice_of_the_signals_of_a_service_manager(folder: Path) -> None:
     child = spawn(command(folder, payload("sleep_on", folder)))
     until(lambda: is_ready(folder), "ready")
-    for number in process.SHIELDED:
+    for number in shims.SHIELDED:
         os.kill(child.pid, number)
     assert not select.select([child], [], [], 0.1)[0]
     child.kill("enough")
@@ -298,8 +299,8 @@ def test_bytecode_is_run_only_if_it_was_made_from_this_very_source(tmp_path: Pat
     source = tmp_path / "shim.py"
     source.write_text("x = 1\n")
     compiled = Path(py_compile.compile(str(source), doraise=True) or "")
-    assert _is_fresh(compiled, source)
+    assert is_fresh(compiled, source)
     source.write_text("x = 1  # a newer one\n")
-    assert not _is_fresh(compiled, source)
+    assert not is_fresh(compiled, source)
     compiled.unlink()
-    assert not _is_fresh(compiled, source)
+    assert not is_fresh(compiled, source)

@@ -279,7 +279,16 @@ def test_the_facts_are_those_of_the_contract() -> None:
         "sigma": story.state.noise.sigma,
         "incumbent": {"id": 20, "score": 0.97405, "runs": 1},
         "refusals": ["why"],
+        "in_flight": [
+            {
+                "id": 21,
+                "agent": "claude",
+                "hypothesis": "rotary base 200K, because windows are short now",
+                "constants": {},
+            }
+        ],
     }
+    assert facts(story.state, story.state.experiments[21], (), Options())["in_flight"] == []
     assert facts(Story().state, e, (), Options())["incumbent"] is None
 
 

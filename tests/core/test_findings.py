@@ -6,6 +6,7 @@ import pytest
 
 from ralph.core import findings
 from ralph.core.findings import Move
+from ralph.core.shelf import LOOK_BACK
 from ralph.core.wording import plain
 from ralph.events import Judged, Settled
 from ralph.model import CrashKind, Direction, Verdict
@@ -127,8 +128,8 @@ def test_constants_nobody_changed_are_named() -> None:
 
 def test_totals_of_failures_outlive_the_look_back() -> None:
     s = Story().start().baseline(0.998, 0.999)
-    for n in range(findings.LOOK_BACK + 5):
+    for n in range(LOOK_BACK + 5):
         s.crash("again", CrashKind.NAN, f"nan at step {n}")
     [failure] = findings.failures(s.state)
-    assert (failure.total, len(failure.ids)) == (findings.LOOK_BACK + 5, findings.LOOK_BACK)
-    assert failure.same == findings.LOOK_BACK
+    assert (failure.total, len(failure.ids)) == (LOOK_BACK + 5, LOOK_BACK)
+    assert failure.same == LOOK_BACK

@@ -15,15 +15,18 @@ from ralph.core.fold import State
 from ralph.core.report import Live, render_progress
 from ralph.errors import ExitStatus
 from ralph.model import CrashKind, Direction, Outcome, Verdict
+from ralph.ports import News
 from tests.core.states import HERE, Story, growth, night, overnight, small
 
 GOLDEN = Path(__file__).parent / "golden"
+TRAINING = News(stage="training", stage_s=183.0, step=812, loss=2.7131)
 READER = MarkdownIt("commonmark").enable(["table", "strikethrough"])
 
 
 def _night() -> str:
     s = night()
-    return render_progress(s.state, s.morning, Live(stage="training", stage_s=183.0, step=812, loss=2.7131))
+    [hand] = s.state.at_work.values()
+    return render_progress(s.state, s.morning, Live(news={(hand.owner, hand.run): TRAINING}))
 
 
 def _nothing() -> str:

@@ -5,8 +5,8 @@ from dataclasses import replace
 
 import pytest
 
-from ralph.core.learnings import HEADING, format_learning, parse, read_line
-from ralph.core.superseded import in_force, marks, read_mark
+from ralph.core.learnings import HEADING, LearntLine, format_learning, parse, read_line
+from ralph.core.superseded import LATEST, MARKS, PROVEN, SLACK, in_force, marks, read_mark, worth_memory
 from ralph.model import Learning, Proposal, Superseded
 from tests.core.states import Story
 
@@ -140,3 +140,40 @@ def test_a_reason_cannot_leave_its_line() -> None:
     assert "<!--" not in mark
     assert "because of ##" in mark, "said once"
     assert len(mark) < 500
+
+
+def read(text: str) -> LearntLine:
+    found = read_line(text)
+    assert found is not None
+    return found
+
+
+def long_page(*first: str) -> list[LearntLine]:
+    """The `first` lines and two thousand that say little."""
+    return [read(each) for each in (*first, *(line(f"nov23#{n}", f"idea {n} is no good") for n in range(100, 2100)))]
+
+
+def test_of_a_long_page_the_latest_and_the_proven_are_worth_the_memory() -> None:
+    proven = format_learning("nov23", 7, Learning(text="depth helps", evidence=(1, 2, 3, 4)))
+    page = long_page(line("nov23#6", "a guess"), proven)
+    kept = worth_memory(page)
+    assert len(kept) == LATEST + PROVEN
+    assert kept[-LATEST:] == tuple(page[-LATEST:])
+    assert kept[0].line == proven
+    assert list(kept) == [one for one in page if one in kept], "in the order of the page"
+
+
+def test_an_old_learning_that_a_mark_names_is_not_worth_the_memory_and_the_mark_is() -> None:
+    proven = format_learning("nov23", 3, Learning(text="x helps", evidence=(1, 2, 3, 4)))
+    kept = [one.line for one in worth_memory(long_page(proven, MARK))]
+    assert proven not in kept
+    assert MARK in kept
+    again = format_learning("nov23", 9, Learning(text="x helps", evidence=(1, 2, 3, 4)))
+    assert again in [one.line for one in worth_memory(long_page(proven, MARK, again))], "learnt again later"
+
+
+def test_old_marks_are_bounded_and_a_page_of_usual_length_stays_whole() -> None:
+    told = [line(f"nov23#{n}", f"supersedes [nov23#{n - 1}]: because of {n}") for n in range(2, 2 + 3 * MARKS)]
+    assert sum(read_mark(one) is not None for one in worth_memory(long_page(*told))) == MARKS
+    usual = long_page()[: LATEST + PROVEN + MARKS + SLACK]
+    assert worth_memory(usual) == tuple(usual)

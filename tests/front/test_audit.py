@@ -118,9 +118,9 @@ def test_the_page_says_that_the_gain_is_not_there_on_the_audit_split(planted: To
 
 
 def read_by_agents_and_people(arena: ToyArena) -> Iterator[tuple[str, str]]:
-    """All that is written beside the ledger and the audits' own kill domains, and what the commands show."""
+    """All that is written beside the ledger, its index and the audits' own kill domains, and what the commands show."""
     for path in arena.root.rglob("*"):
-        own = path.name == "ledger.jsonl" or any(part.startswith("audit-") for part in path.parts)
+        own = path.name in ("ledger.jsonl", "snapshot") or any(part.startswith("audit-") for part in path.parts)
         if path.is_file() and not own:
             yield path.relative_to(arena.root).as_posix(), path.read_bytes().decode(errors="replace")
     for command in (["log"], ["log", "--json"], ["show", "0", "--json"], ["show", "2", "--json"], ["show", "2"]):

@@ -67,7 +67,8 @@ def test_status_and_log_answer_as_promised(finished: ToyArena) -> None:
     status = finished.json("status")
     assert set(status) == {
         "campaign", "phase", "reason", "arena", "baseline", "incumbent", "noise", "audit", "experiments", "verdicts",
-        "in_flight", "time_s", "cost", "spent", "waiting", "lane_waits", "disturbed_runs",
+        "in_flight", "time_s", "cost", "spent", "waiting", "lane_waits", "lanes", "disturbed_runs",
+        "staleness",
     }  # fmt: skip
     assert (status["phase"], status["experiments"], status["in_flight"]) == ("stopped", 20, [])
     assert set(status["arena"]) == {"name", "metric", "direction", "hash", "device"}

@@ -115,14 +115,18 @@ class NumberedJob(TimedJob[RunEnded]):
     pid = 1
 
 
-class LabRuns:
-    """Runs of the laboratory that all end well."""
+class LabRuns(LabRunner):
+    """Runs of the laboratory that all end well; none is prepared."""
 
     def __init__(self, lab: Lab) -> None:
+        super().__init__(lab)
         self._lab = lab
 
-    def remains(self, order: RunOrder) -> RunEnded | None:
-        return None
+    def waiting(self) -> dict[RunOrder, int]:
+        return {}
+
+    def forfeit(self, order: RunOrder, reason: str) -> None:
+        raise AssertionError(f"{order} was not prepared: {reason}")
 
     def start(self, order: RunOrder) -> NumberedJob:
         self._lab.started.append(f"run {order.id}.{order.run}")

@@ -28,6 +28,8 @@ def meddling(made: Bench, when: str, what: object) -> None:
 
     class Meddler:
         remains = staticmethod(runner.remains)
+        prepared = staticmethod(runner.prepared)
+        drop = staticmethod(runner.drop)
 
         @staticmethod
         def start(order: RunOrder) -> Job[RunEnded]:

@@ -53,4 +53,4 @@ def test_the_proposal_in_the_strategy_is_a_proposal() -> None:
 
 def test_the_tuner_finds_the_constants_of_both_profiles() -> None:
     names = {constant.name for constant in parse_constants((WORKSPACE / "train.py").read_text())}
-    assert {"CPU_MATRIX_LR", "CUDA_MATRIX_LR", "MOMENTUM", "CPU_DEPTH", "FINAL_LR"} <= names
+    assert {"CPU_MATRIX_LR", "CUDA_MATRIX_LR", "MOMENTUM", "CPU_DEPTH", "CUDA_NEAREST", "CPU_FINAL_LR"} <= names

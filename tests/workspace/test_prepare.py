@@ -38,15 +38,19 @@ def arena(hostile: Path) -> Arena:
 
 
 class Supervisor(threading.Thread):
-    """The other end of the gun: hands over a file when the run is ready, and keeps what it says."""
+    """The other end of the gun: hands over the device and a file when the run wants them, and keeps what it says."""
 
-    def __init__(self, gun: socket.socket, data: Path, budget_s: float = 5.0) -> None:
+    def __init__(self, gun: socket.socket, data: Path, budget_s: float = 5.0, device: str = "cpu") -> None:
         super().__init__()
+        self.device = device
         self.gun, self.data, self.budget_s = gun, data, budget_s
         self.heard: list[dict[str, dict[str, float]]] = []
 
     def run(self) -> None:
         self.heard.append(json.loads(self.gun.recv(1 << 16)))
+        if "device" in self.heard[0]:
+            self.gun.send(json.dumps({"device": self.device}).encode())
+            self.heard.append(json.loads(self.gun.recv(1 << 16)))
         go = json.dumps({"go": {"budget_s": self.budget_s, "data": ["train"]}}).encode()
         with self.data.open("rb") as file:
             socket.send_fds(self.gun, [go], [file.fileno()])
@@ -80,6 +84,42 @@ def test_ready_go_stopped(arena: Arena, gun: tuple[socket.socket, dict[str, str]
     assert 0.0 <= stopped["stopped"]["train_s"] < 5.0
     (line,) = (arena.run_dir / "progress.jsonl").read_text().splitlines()
     assert set(json.loads(line)) == {"step", "loss", "seconds"}
+
+
+def test_the_device_is_asked_for_before_ready_over_the_same_gun(
+    arena: Arena, gun: tuple[socket.socket, dict[str, str]], tmp_path: Path
+) -> None:
+    TOKENS.tofile(tmp_path / "train.bin")
+    supervisor = Supervisor(gun[0], tmp_path / "train.bin", device="cuda:3")
+    supervisor.start()
+    assert prepare.device(arena, gun[1]) == "cuda:3"
+    with prepare.training(arena, gun[1]):
+        pass
+    supervisor.join(20)
+    assert [next(iter(packet)) for packet in supervisor.heard] == ["device", "ready", "stopped"]
+
+
+def test_by_hand_the_device_is_there_at_once(arena: Arena) -> None:
+    assert prepare.device(arena, {}) == "cpu"
+
+
+@pytest.mark.parametrize(("answer", "error"), [(b"", "before it gave a device"), (b'{"go": {}}', "expected a device")])
+def test_a_supervisor_that_gives_no_device_ends_the_wait(
+    arena: Arena, gun: tuple[socket.socket, dict[str, str]], answer: bytes, error: str
+) -> None:
+    ours, environ = gun
+
+    def refuse() -> None:
+        ours.recv(1 << 16)
+        if answer:
+            ours.send(answer)
+        ours.shutdown(socket.SHUT_RDWR)
+
+    thread = threading.Thread(target=refuse)
+    thread.start()
+    with pytest.raises(RuntimeError, match=error):
+        prepare.device(arena, environ)
+    thread.join(20)
 
 
 def test_training_data_cannot_be_written(

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ralph.core.literals import Literal, literals
 from ralph.model import Direction, Proposal, Superseded
 
 
@@ -16,7 +17,10 @@ class ContractError(Exception):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Facts:
-    """RALPH_FACTS. `sigma` is the noise of one run, 0 while unknown; `incumbent_score` None before the baseline."""
+    """RALPH_FACTS. `sigma` is the noise of one run, 0 while unknown; `incumbent_score` None before the baseline.
+
+    `in_flight` holds, for each experiment of others that has no verdict yet, the constants that it changes.
+    """
 
     id: int
     attempt: int
@@ -30,6 +34,7 @@ class Facts:
     incumbent_score: float | None
     incumbent_runs: int
     refusals: tuple[str, ...]
+    in_flight: tuple[Mapping[str, Literal], ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -88,6 +93,7 @@ def read_facts(path: Path) -> Facts:
             incumbent_score=None if score is None else float(score),
             incumbent_runs=max(1, int(best.get("runs") or 1)),
             refusals=tuple(str(reason) for reason in raw.get("refusals", ())),
+            in_flight=tuple(literals(other.get("constants")) for other in raw.get("in_flight", ())),
         )
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise ContractError(f"cannot read the facts in {path}: {type(error).__name__}: {error}") from None

@@ -1,5 +1,6 @@
 """The port `Agents`: starts agent programs under the contract of docs/agents.md, each in its own kill domain."""
 
+import contextlib
 import json
 import os
 import sys
@@ -11,6 +12,8 @@ from typing import assert_never
 from ralph.adapters.agents.presets.outfit import PRESETS, check, outfit
 from ralph.adapters.agents.presets.report import Report, log_end
 from ralph.adapters.agents.proposal import PROPOSAL, read_proposal
+from ralph.adapters.agents.ready import Ready, stand_by
+from ralph.adapters.agents.standby import IMPORTS
 from ralph.adapters.domains import REAP_S, Domains, Start, finished, home_of, log_of, read_log, shell
 from ralph.adapters.files import write_atomic
 from ralph.adapters.gateway.calls import Spent, read_calls, total
@@ -19,6 +22,7 @@ from ralph.adapters.gateway.upstream import upstream_of
 from ralph.adapters.git import GitRepo
 from ralph.adapters.process import Child, Exit, ExitReason, reap_leftovers
 from ralph.adapters.redaction import redact_file
+from ralph.adapters.sandbox import SandboxLevel
 from ralph.config import AgentEntry, Config
 from ralph.core.crash import last_error
 from ralph.core.secrets import SHAPES_ONLY, Redactor
@@ -28,6 +32,7 @@ from ralph.layout import Layout
 from ralph.model import AgentOutcome, Proposal
 from ralph.ports import AgentOrder, Job
 
+FACTS = "facts.json"  # in an agent's folder
 GRACE_S = 2.0  # between TERM and KILL when its clock runs out: time to save what it has
 
 
@@ -46,58 +51,108 @@ class AgentLauncher:
     ) -> None:
         self._layout, self._repo, self._config, self._seed = layout, repo, config, seed
         self._domains, self._redact = domains, redact
+        self._ready: Ready | None = None
         for name in [name for name, share in config.agent.mix.items() if share] or [config.agent.use]:
             if (entry := config.agent_entry(name)).preset:
                 check(name, entry, os.environ, Path.home())
 
     def remains(self, order: AgentOrder) -> AgentEnded | None:
         """How it ended while no supervisor looked; its worktree must still be there, since its edit lies in it."""
-        exit_ = finished(self._layout.agent(order.id, order.attempt))
-        if exit_ is None or not self._layout.tree(order.tree).is_dir():
-            return None
+        folder = self._layout.agent(order.id, order.attempt)
+        exit_ = finished(folder)
+        if exit_ is None or not (folder / FACTS).exists() or not self._layout.tree(order.tree).is_dir():
+            return None  # without facts it was a standby that nobody released
         gateway = self._layout.gateway(order.id, order.attempt)
         if gateway.is_dir():
             reap_leftovers(gateway, REAP_S)  # its last words are on record before they are read
         return self._result(order, exit_)
 
+    def stand_by(self, order: AgentOrder) -> None:
+        """Have one of our own agents import what it needs; a CLI has nothing that it could do before its brief."""
+        entry, tree = self._config.agent_entry(order.agent), self._layout.tree(order.tree)
+        if entry.kind not in IMPORTS or (entry.paid and self._domains.level is SandboxLevel.LANDLOCK):
+            return  # Landlock is told the gateway's port at the start, which is before there is one
+        if self._ready is not None and self._ready.serves(order):
+            return
+        self.dismiss()
+        if tree.exists():
+            return  # of an earlier supervisor's; the start that is to come sees to it
+        with contextlib.suppress(OSError):  # then it is started when it is needed, or says why not
+            folder = self._layout.agent(order.id, order.attempt)
+            self._ready = stand_by(self._domains, order, entry.kind, folder, tree, self._readable(), GRACE_S)
+
+    def dismiss(self) -> None:
+        """End what stands by."""
+        if self._ready is not None:
+            self._ready.dismiss()
+            self._ready = None
+
+    def _readable(self) -> tuple[Path, ...]:
+        """The campaign's files that agents may read beside their own."""
+        self._layout.history.touch()
+        return (self._layout.history, *([self._layout.recall] if self._layout.recall.exists() else []))
+
     def start(self, order: AgentOrder) -> Job[AgentEnded]:
-        """Start it in its worktree."""
+        """Start it in its worktree, or release the one that stands by for this very order."""
         if order.brief is None:
             raise ConfigError(f"agent {order.agent} cannot start without a brief")
-        folder = self._domains.fresh(self._layout.agent(order.id, order.attempt))
+        ready = self._standing_by(order)
+        folder = self._layout.agent(order.id, order.attempt)
+        if ready is None:
+            self._domains.fresh(folder)
         tree = self._layout.tree(order.tree)
         cwd = self._repo.arena_in(tree)
         (cwd / PROPOSAL).parent.mkdir(exist_ok=True)
-        facts, brief, given = folder / "facts.json", folder / "brief.md", self._layout.history
-        write_atomic(facts, json.dumps(self._redact.within(order.facts)))
-        write_atomic(brief, order.brief.read_bytes())
-        given.touch()
-        recall = self._layout.recall
+        brief, given = folder / "brief.md", self._readable()
+        write_atomic(brief, order.brief.read_bytes(), durable=False)
+        write_atomic(folder / FACTS, json.dumps(self._redact.within(order.facts)), durable=False)
         entry = self._config.agent_entry(order.agent)
-        env = {
-            "RALPH_BRIEF": str(brief),
-            "RALPH_PROPOSAL": str(cwd / PROPOSAL),
-            "RALPH_FACTS": str(facts),
-            "RALPH_HISTORY": str(given),
-            "RALPH_RECALL": str(recall),
-            "RALPH_SEED": str(self._seed * 1_000_003 + order.id * 101 + order.attempt),
-            "RALPH_TIMEOUT_S": f"{self._config.agent.timeout_s:g}",
-        }
         start = Start(
             folder=folder,
             argv=self._argv(entry),
             cwd=cwd,
-            env={**env, **_passed_through(entry)},
+            env={**self._contract(order, cwd), **_passed_through(entry)},
             writable=(tree,),
-            visible=(folder, given, *([recall] if recall.exists() else []), *self._script(entry)),
+            visible=(folder, *given, *self._script(entry)),
             network=entry.kind == "command",
             stdin=brief,
             deadline_s=self._config.agent.timeout_s,
             grace_s=GRACE_S,
         )
-        if not (entry.paid and entry.login == "key"):
-            return _AgentJob(self._domains.start(self._dressed(start, entry)), self, order)
-        return self._start_behind(self._door(order, entry), start, entry, order)
+        door = self._door(order, entry) if entry.paid and entry.login == "key" else None
+        try:
+            child = self._begun(start if door is None else _behind(door, start, entry), entry, door, ready)
+        except BaseException:
+            if door is not None:
+                door.abort()
+            raise
+        if door is not None:
+            door.started()
+        return _AgentJob(child, self, order, door, ready)
+
+    def _standing_by(self, order: AgentOrder) -> Ready | None:
+        """Whoever stands by for this order. One for an order that cannot come any more is ended."""
+        ready = self._ready
+        if ready is None or ready.order.id > order.id:
+            return None
+        self._ready = None
+        if ready.serves(order):
+            return ready
+        ready.dismiss()
+        return None
+
+    def _contract(self, order: AgentOrder, cwd: Path) -> dict[str, str]:
+        """The environment that docs/agents.md promises."""
+        folder = self._layout.agent(order.id, order.attempt)
+        return {
+            "RALPH_BRIEF": str(folder / "brief.md"),
+            "RALPH_PROPOSAL": str(cwd / PROPOSAL),
+            "RALPH_FACTS": str(folder / FACTS),
+            "RALPH_HISTORY": str(self._layout.history),
+            "RALPH_RECALL": str(self._layout.recall),
+            "RALPH_SEED": str(self._seed * 1_000_003 + order.id * 101 + order.attempt),
+            "RALPH_TIMEOUT_S": f"{self._config.agent.timeout_s:g}",
+        }
 
     def _door(self, order: AgentOrder, entry: AgentEntry) -> Door:
         terms = Terms(
@@ -110,20 +165,13 @@ class AgentLauncher:
         folder = self._domains.fresh(self._layout.gateway(order.id, order.attempt))
         return open_door(folder, self._layout.calls(order.id, order.attempt), terms, self._domains.level, os.environ)
 
-    def _start_behind(self, door: Door, start: Start, entry: AgentEntry, order: AgentOrder) -> Job[AgentEnded]:
-        """Start an agent that reaches its provider through this door, and nothing else of the network."""
-        ours = {} if entry.preset else {"RALPH_AGENT_KIND": entry.kind, "RALPH_API": entry.api}
-        env = {**start.env, **ours, "RALPH_MODEL": entry.model, **door.env}
-        try:
-            dressed = self._dressed(
-                replace(start, env=env, network=False, port=door.port, pass_fds=door.pass_fds), entry
-            )
-            child = self._domains.start(replace(dressed, argv=(*door.prefix, *dressed.argv)))
-        except BaseException:
-            door.abort()
-            raise
-        door.started()
-        return _AgentJob(child, self, order, door)
+    def _begun(self, start: Start, entry: AgentEntry, door: Door | None, ready: Ready | None) -> Child:
+        """The agent at work."""
+        if ready is not None:
+            ready.release(start, self._config.agent.timeout_s)
+            return ready.child
+        dressed = self._dressed(start, entry)
+        return self._domains.start(replace(dressed, argv=(*(door.prefix if door else ()), *dressed.argv)))
 
     def _dressed(self, start: Start, entry: AgentEntry) -> Start:
         """The start of a CLI that ralph knows; any other as it is."""
@@ -230,9 +278,12 @@ class AgentLauncher:
 class _AgentJob:
     """An agent at work, and the gateway that leaves after it."""
 
-    def __init__(self, child: Child, launcher: AgentLauncher, order: AgentOrder, door: Door | None = None) -> None:
+    def __init__(
+        self, child: Child, launcher: AgentLauncher, order: AgentOrder, door: Door | None, ready: Ready | None
+    ) -> None:
         self._child, self._launcher, self._order = child, launcher, order
         self._door = door
+        self._waited_s = ready.waited_s if ready else 0.0  # before it was released, which is none of its time
         self._exit: Exit | None = None
 
     def fileno(self) -> int:
@@ -245,6 +296,7 @@ class _AgentJob:
             self._exit = self._child.poll()
             if self._exit is None:
                 return None
+            self._exit = replace(self._exit, seconds=max(0.0, self._exit.seconds - self._waited_s))
             self._child.close()
             if self._door is not None:
                 self._door.leave()
@@ -258,6 +310,13 @@ class _AgentJob:
     def stop(self, reason: str) -> None:
         """Ask for its end."""
         self._child.kill(reason)
+
+
+def _behind(door: Door, start: Start, entry: AgentEntry) -> Start:
+    """An agent that reaches its provider through this door, and nothing else of the network."""
+    ours = {} if entry.preset else {"RALPH_AGENT_KIND": entry.kind, "RALPH_API": entry.api}
+    env = {**start.env, **ours, "RALPH_MODEL": entry.model, **door.env}
+    return replace(start, env=env, network=False, port=door.port, pass_fds=door.pass_fds)
 
 
 def _short(words: str) -> str:

@@ -1,17 +1,25 @@
 """What an agent remembers: the verdicts of RALPH_HISTORY, with the constants of each experiment resolved.
 
-Values are turned so that lower is better, whatever the metric's direction. Lines that cannot be read are skipped.
+Values are turned so that lower is better, whatever the metric's direction. Lines that cannot be read are skipped, and
+most of the old ones of a long history.
 """
 
+import heapq
 import json
 import math
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from ralph.core.constants import same_value
-from ralph.core.literals import Literal
+from ralph.core.literals import Literal, literals
 from ralph.model import CrashKind, Direction, Verdict
+
+LATEST = 3000  # verdicts that are read at any length of the history …
+BEST = 300  # … and so many older ones, beside those that were kept
+KEPT, DISCARDED = '"verdict": "keep"', '"verdict": "discard"'  # no text can hold these, its quotes would be escaped
+_SCORE = re.compile(r'"score": (-?\d+(?:\.\d+)?(?:e[-+]?\d+)?)')
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -77,8 +85,8 @@ def read_memory(
     origin = dict(current)
     base = code = 0
     squares, freedom = 0.0, 0
-    for raw in _objects(lines):
-        known = _constants(raw.get("constants"))
+    for raw in _objects(_worth_reading(lines, direction)):
+        known = literals(raw.get("constants"))
         if raw["id"] == 0:
             origin |= known
         constants = {**origin, **known}
@@ -107,6 +115,20 @@ def _noise(squares: float, freedom: int, records: Mapping[int, Record]) -> float
     return abs(first or 1.0) / 1000
 
 
+def _worth_reading(lines: Iterable[str], direction: Direction) -> list[str]:
+    """All lines; of a long history the latest, everything that was kept, and the older ones with the best scores.
+
+    The others are not even parsed: a hundred thousand verdicts would take longer than the proposal.
+    """
+    every = list(lines)
+    older, latest = every[:-LATEST], every[-LATEST:]
+    kept = {n for n, line in enumerate(older) if KEPT in line or n == 0}
+    lost = ((n, _SCORE.search(line)) for n, line in enumerate(older) if DISCARDED in line)
+    scored = ((direction.sign * float(found[1]), n) for n, found in lost if found)
+    best = {n for _, n in heapq.nsmallest(BEST, scored)}
+    return [*(older[n] for n in sorted(kept | best)), *latest]
+
+
 def _objects(lines: Iterable[str]) -> Iterator[dict[str, Any]]:
     for line in lines:
         try:
@@ -115,12 +137,6 @@ def _objects(lines: Iterable[str]) -> Iterator[dict[str, Any]]:
             continue
         if isinstance(raw, dict) and type(raw.get("id")) is int and raw.get("verdict") in list(Verdict):
             yield raw
-
-
-def _constants(raw: object) -> dict[str, Literal]:
-    if not isinstance(raw, dict):
-        return {}
-    return {k: v for k, v in raw.items() if isinstance(v, int | float | bool | str)}
 
 
 def _is_number(value: object) -> bool:

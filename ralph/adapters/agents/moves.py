@@ -9,6 +9,7 @@ import itertools
 import random
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from ralph.adapters.agents.memory import Memory, Record
 from ralph.adapters.agents.sampler import Observation, Sampler
@@ -16,6 +17,10 @@ from ralph.adapters.agents.surrogate import Belief, Row, Surrogate, fit
 from ralph.core.literals import Literal
 from ralph.core.search_space import Dimension, salience
 from ralph.model import CrashKind
+
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
 
 _FIRST_STEP = 1.0
 _PROMISING = 3.0  # sigmas: an expected gain that goes before the first moves of constants not tried yet
@@ -45,7 +50,9 @@ Point = Mapping[str, float]
 class Situation:
     """What a choice is made from. `current` are the values in the working directory, `incumbent` its coordinates.
 
-    `reach` stretches the steps, for the time when everything near was tried.
+    `reach` stretches the steps, for the time when everything near was tried. `under_way` are the moves of others that
+    have no verdict yet: these are not made again, and until it is known better they are believed to do what is expected
+    of them.
     """
 
     space: tuple[Dimension, ...]
@@ -56,6 +63,7 @@ class Situation:
     code: int
     seed: int
     reach: float = 1.0
+    under_way: tuple[Mapping[str, Literal], ...] = ()
 
     def point(self, record: Record) -> dict[str, float] | None:
         """Coordinates of an experiment, None when one of its values has none."""
@@ -87,6 +95,7 @@ class _Chooser:
         self.touched = {k for r in situation.memory.records.values() if r.counts or r.crash for k in r.moved}
         self.tried = {self._signature(r.constants) for r in situation.memory.records.values()}
         self.tried.add(self._signature(situation.current))
+        self.tried |= {self._signature({**situation.current, **moved}) for moved in situation.under_way}
         self.crashed = [p for r in situation.memory.crashes(_SAMPLED) if (p := self._forbidden(r))]
         self.model = self._fit()
 
@@ -119,13 +128,29 @@ class _Chooser:
             for r in self.s.memory.crashes(_MODELLED // 4)
             if (p := self.s.point(r)) is not None
         ]
+        known = [*(scored or [here]), *crashed]
+        model = self._fitted(known, here)
+        believed = [
+            Row(point=row, loss=self.s.loss + belief.mean, runs=1, code=self.s.code)
+            for row in self._under_way()
+            for belief in model.beliefs(_matrix([row]))
+        ]
+        return self._fitted([*known, *believed], here) if believed else model
+
+    def _fitted(self, rows: Sequence[Row], here: Row) -> Surrogate:
         return fit(
-            [*(scored or [here]), *crashed],
+            rows,
             categorical=[d.categorical for d in self.s.space],
             expected=[_EXPECTED_SIZES[salience(d.name)] for d in self.s.space],
             incumbent=here,
             sigma=self.s.memory.sigma,
         )
+
+    def _under_way(self) -> Iterator[list[float]]:
+        for moved in self.s.under_way:
+            point = {d.key: d.place(moved[d.key]) for d in self.s.space if d.key in moved}
+            if point and None not in point.values():
+                yield self._row({key: z for key, z in point.items() if z is not None})
 
     def _row(self, point: Point) -> list[float]:
         return [point.get(d.key, self.s.incumbent[d.key]) for d in self.s.space]
@@ -158,7 +183,8 @@ class _Chooser:
 
     def _first_moves(self) -> Iterator[Point]:
         """One moderate step of each constant that was never moved, the most salient first; the seed says which way."""
-        untouched = (d for d in self.s.space if d.key not in self.touched)
+        known = self.touched.union(*self.s.under_way)
+        untouched = (d for d in self.s.space if d.key not in known)
         for d in sorted(untouched, key=lambda d: salience(d.name)):
             z = self.s.incumbent[d.key]
             places = [z - _FIRST_STEP, z + _FIRST_STEP]
@@ -214,10 +240,7 @@ class _Chooser:
                 new.setdefault(signature, (values, placed))
         if not new:
             return []
-        import numpy as np
-
-        rows = [self._row(p) for _, p in new.values()]
-        beliefs = self.model.beliefs(np.array(rows, dtype=float))
+        beliefs = self.model.beliefs(_matrix([self._row(p) for _, p in new.values()]))
         return [Move(values=v, point=p, belief=b) for (v, p), b in zip(new.values(), beliefs, strict=True)]
 
     def _signature(self, constants: Mapping[str, Literal]) -> tuple[Literal | None, ...]:
@@ -243,6 +266,12 @@ class _Chooser:
             )
             for crash in self.crashed
         )
+
+
+def _matrix(rows: Sequence[Sequence[float]]) -> "npt.NDArray[np.float64]":
+    import numpy as np
+
+    return np.array(rows, dtype=float)
 
 
 def _best_by_key(moves: Sequence[Move], count: int) -> list[Move]:

@@ -106,6 +106,7 @@ def _choose(
             code=kept[-1].code if kept else 0,
             seed=seed,
             reach=1.0 + by,
+            under_way=facts.in_flight,
         )
         move = choose(situation, skip=len(facts.refusals))
         if move is not None:

@@ -22,8 +22,7 @@ _THREADS = ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS")
 
 def main() -> int:
     """Read what is given, edit the files, write the proposal. 1 with the reason on stderr when that is impossible."""
-    for name in _THREADS:
-        os.environ.setdefault(name, "1")
+    limit_threads()
     try:
         given = read_given()
         texts = _read_texts(given.facts.editable)
@@ -35,6 +34,12 @@ def main() -> int:
         Path(name).write_bytes(text.encode())
     write_proposal(given.proposal, proposal)
     return 0
+
+
+def limit_threads() -> None:
+    """To be called before numpy is imported."""
+    for name in _THREADS:
+        os.environ.setdefault(name, "1")
 
 
 def _propose_from(given: Given, texts: Mapping[str, str]) -> tuple[Proposal, dict[str, str]]:

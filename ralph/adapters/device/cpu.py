@@ -8,6 +8,7 @@ waiting of threads that begin and end between two looks, which counts as none.
 import contextlib
 import os
 import time
+from collections.abc import Sequence
 from collections.abc import Set as AbstractSet
 from pathlib import Path
 
@@ -46,8 +47,9 @@ class CpuDevice:
         """The memory of the machine is nobody's own."""
         return ""
 
-    def sample(self, root: int | None) -> Sample:
-        """Look at the kernel's sums; a few milliseconds."""
+    def sample(self, root: int | None, waiting: Sequence[int] = ()) -> Sample:
+        """Look at the kernel's sums; a few milliseconds. Nobody waits for a CPU with a process of its own."""
+        del waiting
         pids = [pid for pid, _ in shim.descendants([(root, 0)])] if root else []
         busy_s, stolen_s = busy_of(Path("/proc/stat").read_text(), self._cores)
         return Sample(

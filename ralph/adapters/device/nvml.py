@@ -2,13 +2,13 @@
 
 Covers: who computes there and who holds memory, temperature, clocks, why they are held down, a lost GPU and the XID
 errors that mean as much. Does not cover: in a container with process ids of its own, a foreign process that comes after
-the run has begun, since ids are those of the host there.
+the run has begun, and a process of ours that is there before its turn, since ids are those of the host there.
 """
 
 import contextlib
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
@@ -136,14 +136,15 @@ class NvmlDevice:
         who = ", ".join(each.named() for each in there) or "a process that NVML does not name"
         return f"{who} ({used / GIB:.1f} GiB are in use, {self._allowed / GIB:g} GiB are allowed for)"
 
-    def sample(self, root: int | None) -> Sample:
+    def sample(self, root: int | None, waiting: Sequence[int] = ()) -> Sample:
         """Look at it now; about a millisecond."""
         nvml, handle = self._nvml, self._handle
         if nvml is None:
             return Sample(at_s=time.monotonic(), unwatched=self.unwatched)
         self._heed_xids(nvml)
-        ours = {pid for pid, _ in shim.descendants([(root, 0)])} if root else set()
-        others = foreign(self._there(nvml, graphics=False), ours | {os.getpid()}, self._before)
+        there = self._there(nvml, graphics=False)
+        at_work = {each.pid for each in there}
+        others = foreign(there, (_tree(root) if root else set()) | {os.getpid()}, self._before)
         mask = self._ask(lambda: int(_reasons(nvml, handle))) or 0
         celsius = self._ask(lambda: float(nvml.nvmlDeviceGetTemperature(handle, nvml.NVML_TEMPERATURE_GPU)))
         megahertz = self._ask(lambda: float(nvml.nvmlDeviceGetClockInfo(handle, nvml.NVML_CLOCK_SM)))
@@ -155,6 +156,7 @@ class NvmlDevice:
             slowed=_named(nvml, mask, SLOWED),
             capped=_named(nvml, mask, CAPPED),
             others=tuple(each.named() for each in others),
+            early=tuple(each for each in waiting if at_work & _tree(each)),
         )
 
     def _there(self, nvml: ModuleType, *, graphics: bool) -> list[Occupant]:
@@ -188,6 +190,11 @@ class NvmlDevice:
     def _raise_if_lost(self, nvml: ModuleType, error: Exception) -> None:
         if getattr(error, "value", None) in {getattr(nvml, name) for name in LOST}:
             raise DeviceError(_lost(self.name, str(error))) from error
+
+
+def _tree(root: int) -> set[int]:
+    """A process and what is below it."""
+    return {pid for pid, _ in shim.descendants([(root, 0)])}
 
 
 def unwatched(device: str) -> str:

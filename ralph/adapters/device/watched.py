@@ -7,7 +7,7 @@ starts what it was asked for as soon as it can.
 import os
 import select
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Generic, Protocol, TypeVar
 
@@ -16,7 +16,7 @@ from ralph.core.disturbance import Bounds, Tally
 from ralph.errors import DeviceError
 from ralph.events import RunEnded, Scored
 from ralph.model import CrashKind, Outcome
-from ralph.ports import Device, Job, News, RunOrder, ScoreOrder, Scorer
+from ralph.ports import Device, Job, News, RunOrder, Sample, ScoreOrder, Scorer
 
 T = TypeVar("T")
 
@@ -49,6 +49,26 @@ class Runs(Protocol):
         """How it ended, if it did before a restart."""
         ...
 
+    def prepare(self, order: RunOrder) -> None:
+        """Start its process early, where that is allowed."""
+        ...
+
+    def prepared(self, order: RunOrder) -> bool:
+        """Whether that was done."""
+        ...
+
+    def drop(self, order: RunOrder | None = None) -> None:
+        """Undo it, for this order or for all."""
+        ...
+
+    def waiting(self) -> Mapping[RunOrder, int]:
+        """The process at the top of the tree of each run that waits for its device."""
+        ...
+
+    def forfeit(self, order: RunOrder, reason: str) -> None:
+        """It broke a rule while it waited: end it; its run is invalid."""
+        ...
+
     def start(self, order: RunOrder) -> Running:
         """Start the run."""
         ...
@@ -63,6 +83,18 @@ class DeviceRunner:
     def remains(self, order: RunOrder) -> RunEnded | None:
         """The result of a run that ended while no supervisor looked: nobody watched the end of it, so it counts."""
         return self._runs.remains(order)
+
+    def prepare(self, order: RunOrder) -> None:
+        """Start its process early. Whoever trains meanwhile looks after it: it is not to be on the device."""
+        self._runs.prepare(order)
+
+    def prepared(self, order: RunOrder) -> bool:
+        """Whether its process was started early."""
+        return self._runs.prepared(order)
+
+    def drop(self, order: RunOrder | None = None) -> None:
+        """End what was prepared."""
+        self._runs.drop(order)
 
     def start(self, order: RunOrder) -> Job[RunEnded]:
         """Start the run, or wait for its device first."""
@@ -200,13 +232,15 @@ class _WatchedRun(_LeasedJob[RunEnded]):
 
     def __init__(self, runs: Runs, order: RunOrder, device: Device, care: Care) -> None:
         void = RunEnded(id=order.id, run=order.run, outcome=Outcome.VOID, reason="ended before it had its device")
-        super().__init__(lambda: self._run(runs, order), void, device, care)
-        self._tally, self._stage = Tally(), ""
+        super().__init__(lambda: self._run(order), void, device, care)
+        self._runs, self._tally, self._stage = runs, Tally(), ""
         self._pid: int | None = None
         self._lost = False
 
-    def _run(self, runs: Runs, order: RunOrder) -> Running:
-        running = runs.start(order)
+    def _run(self, order: RunOrder) -> Running:
+        if self._runs.waiting():
+            self._seen(None)  # the last moment in which one that was prepared for this run has no right to be there
+        running = self._runs.start(order)
         self._pid = running.pid
         return running
 
@@ -222,10 +256,20 @@ class _WatchedRun(_LeasedJob[RunEnded]):
 
     def _sample(self) -> None:
         try:
-            self._tally.add(self._device.sample(self._pid))
+            self._tally.add(self._seen(self._pid))
         except DeviceError:
             self._lost = True  # said once; what is left is to end the run
             raise
+
+    def _seen(self, root: int | None) -> Sample:
+        """One look; a process that waits for the device and is at work there already is ended."""
+        waiting = self._runs.waiting()
+        sample = self._device.sample(root, tuple(waiting.values()))
+        for order, pid in waiting.items():
+            if pid in sample.early:
+                reason = f"it was at work on {self._device.name} before it was given it; see docs/runs.md"
+                self._runs.forfeit(order, reason)
+        return sample
 
     def _judged(self, ended: RunEnded) -> RunEnded:
         ended = replace(ended, record={**ended.record, **self._tally.record()})

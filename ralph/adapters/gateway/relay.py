@@ -12,8 +12,8 @@ import sys
 BACKLOG = 64
 
 
-def main(port: int, fd: int, argv: list[str]) -> None:
-    """Open the door, then become the agent. Status 127 if it cannot be started."""
+def hand_out(port: int, fd: int) -> None:
+    """Open the door: listen at the port, and hand that socket out over the descriptor, which is closed."""
     latch, listener = socket.socket(fileno=fd), socket.socket()
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     listener.bind(("127.0.0.1", port))
@@ -22,6 +22,11 @@ def main(port: int, fd: int, argv: list[str]) -> None:
     latch.sendmsg([b"."], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, held)])
     latch.close()
     listener.close()
+
+
+def main(port: int, fd: int, argv: list[str]) -> None:
+    """Open the door, then become the agent. Status 127 if it cannot be started."""
+    hand_out(port, fd)
     try:
         os.execvp(argv[0], argv)
     except OSError as error:

@@ -7,7 +7,7 @@ The same plan and seeds give the same ledger.
 import heapq
 import random
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Generic, TypeVar
@@ -26,8 +26,8 @@ AUDIT_SEED = 2**40  # the noise of an audit is its own
 class Plan:
     """What one experiment's agent proposes. `effect` is added to the base's true score; `refuse` breaks a rule.
 
-    On the audit split the effect is `audit_effect`, where that differs. Without a `meaning` it is an idea that nobody
-    has had.
+    `conflicts`: its change applies to no other base. On the audit split the effect is `audit_effect`, where that
+    differs. Without a `meaning` it is an idea that nobody has had.
     """
 
     effect: float = 0.0
@@ -43,6 +43,7 @@ class Plan:
     crash: CrashKind | None = None
     outcome: Outcome = Outcome.OK
     tail: str = ""
+    conflicts: bool = False
 
 
 class LabClock:
@@ -124,8 +125,10 @@ class Lab:
     baseline: float = 1.0
     agent_s: float = 25.0
     run_s: float = 325.0
+    setup_s: float = 0.0  # of run_s; a run that is prepared has it behind it by its start, as far as there was time
     score_s: float = 5.0
     started: list[str] = field(default_factory=list)
+    expected: AgentOrder | None = None  # whose agent stands by
     signals: Signals = field(default_factory=Signals)
     true: dict[str, float] = field(default_factory=dict)
     audited: dict[str, float] = field(default_factory=dict)
@@ -149,6 +152,14 @@ class LabAgents:
         """Nothing outlives a laboratory."""
         del order
         return None
+
+    def stand_by(self, order: AgentOrder) -> None:
+        """Only say so."""
+        self._lab.expected = order
+
+    def dismiss(self) -> None:
+        """Nobody waits."""
+        self._lab.expected = None
 
     def start(self, order: AgentOrder) -> Job[AgentEnded]:
         """Think for a while."""
@@ -174,19 +185,46 @@ class LabAgents:
 
 
 class LabRunner:
-    """Runs that take their time and end as planned."""
+    """Runs that take their time and end as planned. One that is prepared has a shorter set-up."""
 
     def __init__(self, lab: Lab) -> None:
         self._lab = lab
+        self._waiting: dict[RunOrder, float] = {}  # since when
 
     def remains(self, order: RunOrder) -> RunEnded | None:
         """Nothing outlives a laboratory."""
         del order
         return None
 
+    def prepare(self, order: RunOrder) -> None:
+        """Import and build from now on."""
+        if order not in self._waiting:
+            self._take(order)
+            self._lab.started.append(f"prepare {order.id}.{order.run}")
+            self._waiting[order] = self._lab.clock.seconds
+
+    def prepared(self, order: RunOrder) -> bool:
+        """Whether it waits."""
+        return order in self._waiting
+
+    def drop(self, order: RunOrder | None = None) -> None:
+        """Forget it, or all of them."""
+        for waiting in [each for each in self._waiting if order in (None, each)]:
+            self._lab.started.append(f"drop {waiting.id}.{waiting.run}")
+            del self._waiting[waiting]
+
+    def _take(self, order: RunOrder) -> float | None:
+        """Since when it waits, which it does no longer, and neither does another of its experiment and run."""
+        since = self._waiting.pop(order, None)
+        for other in [each for each in self._waiting if (each.id, each.run) == (order.id, order.run)]:
+            self.drop(other)
+        return since
+
     def start(self, order: RunOrder) -> Job[RunEnded]:
         """Train for a while."""
         lab, plan = self._lab, self._lab.plan(order.id)
+        since = self._take(order)
+        spared_s = 0.0 if since is None else min(lab.setup_s, lab.clock.seconds - since)
         lab.started.append(f"run {order.id}.{order.run}")
         crashed = plan.crash is not None and order.id != 0
         outcome = Outcome.CRASH if crashed else (plan.outcome if order.id else Outcome.OK)
@@ -201,11 +239,12 @@ class LabRunner:
             reason=disturbed or (f"scripted: {plan.crash or plan.outcome}" if outcome is not Outcome.OK else ""),
             disturbed=disturbed,
             tail=plan.tail if crashed else "",
-            seconds=lab.run_s,
-            train_s=lab.run_s,
+            seconds=lab.run_s - spared_s,
+            setup_s=lab.setup_s - spared_s,
+            train_s=lab.run_s - lab.setup_s,
             peak_bytes=2**30,
         )
-        return TimedJob(lab.clock, lab.run_s, ended)
+        return TimedJob(lab.clock, ended.seconds, ended)
 
 
 class LabScorer:
@@ -262,15 +301,7 @@ class LabRepo:
         plan = self._lab.plan(int(name.split("-", maxsplit=1)[0]))
         if plan.refuse:
             raise RefusedError(plan.refuse)
-        added, removed = max(0, plan.lines_delta), max(0, -plan.lines_delta)
-        return Change(
-            tree=name,
-            files=("train.py",),
-            lines_added=added,
-            lines_removed=removed,
-            constants=plan.constants,
-            meaning=plan.meaning,
-        )
+        return _change(plan, name)
 
     def draft(self, name: str, base: str) -> str:
         """A diff in name only."""
@@ -280,12 +311,20 @@ class LabRepo:
         """Remember a ref."""
         self.refs[ref] = commit
 
+    def rebase(self, commit: str, onto: str) -> Change:
+        """The plan's change, wherever it is; or its conflict."""
+        del onto
+        plan = self._lab.plan(number := _number(commit))
+        if plan.conflicts:
+            raise RefusedError("its change of train.py does not apply there")
+        return replace(_change(plan, f"{number}-agent"), meaning="")
+
     def commit(self, change: Change, base: str, message: str, ref: str) -> str:
         """Name the commit and its true worth."""
         del message
-        number = int(change.tree.split("-")[0])
-        commit = f"c{number}"
-        lab, plan = self._lab, self._lab.plan(number)
+        lab, number = self._lab, _number(change.tree)
+        commit = f"c{number}-{len(lab.true)}" if ref in self.refs else f"c{number}"
+        plan = lab.plan(number)
         lab.true[commit] = lab.truth(base) + plan.effect
         on_audit = plan.effect if plan.audit_effect is None else plan.audit_effect
         lab.audited[commit] = lab.audit_truth(base) + on_audit
@@ -314,6 +353,22 @@ class LabRepo:
     def diff(self, old: str, new: str) -> str:
         """Names only."""
         return f"-{old}\n+{new}\n"
+
+
+def _number(name: str) -> int:
+    """The experiment of a commit or a worktree."""
+    return int(name.removeprefix("c").partition("-")[0])
+
+
+def _change(plan: Plan, tree: str) -> Change:
+    return Change(
+        tree=tree,
+        files=("train.py",),
+        lines_added=max(0, plan.lines_delta),
+        lines_removed=max(0, -plan.lines_delta),
+        constants=plan.constants,
+        meaning=plan.meaning,
+    )
 
 
 class LabControl:

@@ -311,3 +311,33 @@ def test_outside_of_a_loop_it_says_how_it_is_started() -> None:
     done = subprocess.run(command, env=env, capture_output=True, text=True, timeout=90, check=False)
     assert done.returncode == 1
     assert "started by ralph" in done.stderr
+
+
+def test_what_others_have_under_way_is_not_proposed_again_nor_the_next_best_thing_to_it() -> None:
+    """Agents that think ahead know the same history; told of each other, they spread."""
+    campaign = Campaign()
+    for _ in range(14):
+        campaign.turn(bowl)
+    number, under_way, seen = len(campaign.history), list[dict[str, JsonValue]](), set[str]()
+    for _ in range(6):
+        known = facts(
+            id=number, incumbent_id=campaign.best_id, incumbent_score=campaign.best, in_flight=tuple(under_way)
+        )
+        _, edited = propose(known, {"train.py": campaign.text}, campaign.history, campaign.seed + number)
+        moved = changed(edited, campaign.text)
+        assert json.dumps(moved, sort_keys=True) not in seen
+        seen.add(json.dumps(moved, sort_keys=True))
+        under_way.append({f"train.py:{key}": value for key, value in moved.items()})
+    assert len({key for moved in under_way for key in moved}) >= 3
+
+
+def test_what_others_have_under_way_may_be_anything() -> None:
+    odd: tuple[dict[str, JsonValue], ...] = (
+        {"train.py:GONE": 3},
+        {"train.py:MATRIX_LR": "text"},
+        {},
+        {"train.py:CPU_DEPTH": 10**9},
+    )
+    proposal, edited = propose(facts(in_flight=odd), {"train.py": SOURCE}, [baseline()], 7)
+    assert changed(edited)
+    assert proposal.hypothesis

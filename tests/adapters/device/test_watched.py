@@ -3,7 +3,8 @@
 import os
 import select
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 import pytest
 
@@ -18,6 +19,7 @@ from ralph.ports import Job, News, RunOrder, Sample, ScoreOrder
 ORDER = RunOrder(id=3, run=1, seed=3001, commit="c3", tree="3-run")
 FOREIGN = Sample(at_s=0, others=("pid 7 (python)",), temperature_c=70)
 QUIET = Sample(at_s=0, temperature_c=60)
+NEXT = RunOrder(id=4, run=1, seed=4001, commit="c4", tree="4-run")
 GATED = ("set-up", "training", "training", "export")
 WITHIN_S = 20.0
 
@@ -57,9 +59,25 @@ class StagedRuns:
         fields: dict[str, object] = {"outcome": Outcome.OK, "record": {"tokens": 5}} | ended
         self._stages, self._ended = stages, RunEnded(id=3, run=1, **fields)  # type: ignore[arg-type]
         self.started: list[StagedRun] = []
+        self.early: dict[RunOrder, str] = {}  # those prepared, and why one of them may not run
 
     def remains(self, order: RunOrder) -> RunEnded | None:
         return None
+
+    def prepare(self, order: RunOrder) -> None:
+        self.early.setdefault(order, "")
+
+    def prepared(self, order: RunOrder) -> bool:
+        return order in self.early
+
+    def drop(self, order: RunOrder | None = None) -> None:
+        self.early = {each: why for each, why in self.early.items() if order not in (None, each)}
+
+    def waiting(self) -> Mapping[RunOrder, int]:
+        return {each: 100 + each.id for each, why in self.early.items() if not why}
+
+    def forfeit(self, order: RunOrder, reason: str) -> None:
+        self.early[order] = reason
 
     def start(self, order: RunOrder) -> StagedRun:
         self.started.append(StagedRun(("", *self._stages, "export"), self._ended))
@@ -159,6 +177,37 @@ def test_a_plain_mistake_stays_a_crash_whoever_computed_beside_it() -> None:
     runs = StagedRuns(outcome=Outcome.CRASH, crash=CrashKind.EXCEPTION, reason="NameError")
     ended = finish(DeviceRunner(runs, ScriptedDevice(samples=[FOREIGN]), Care()).start(ORDER))
     assert (ended.outcome, ended.disturbed) == (Outcome.CRASH, "")
+
+
+def test_a_prepared_run_has_no_lease_and_its_process_is_looked_for_while_another_trains() -> None:
+    device, runs = ScriptedDevice(samples=[QUIET]), StagedRuns()
+    runner = DeviceRunner(runs, device, Care())
+    runner.prepare(NEXT)
+    assert runner.prepared(NEXT)
+    assert not device.leased
+    finish(runner.start(ORDER))
+    assert device.waited == {(104,)}
+    assert runs.early == {NEXT: ""}
+    runner.drop(NEXT)
+    assert not runner.prepared(NEXT)
+
+
+def test_a_process_that_is_on_the_device_before_its_turn_is_ended_and_spoils_one_look_at_most() -> None:
+    device = ScriptedDevice(samples=[QUIET, replace(FOREIGN, early=(1,)), *[QUIET] * 9], sample_s=3600)
+    runs = StagedRuns(stages=["set-up", *["training", "set-up"] * 4])
+    runner = DeviceRunner(runs, device, Care())
+    runner.prepare(NEXT)
+    finish(runner.start(ORDER))
+    assert runs.early == {NEXT: "it was at work on cuda:0 before it was given it; see docs/runs.md"}
+    assert device.waited == {(104,), ()}, "nobody looks for it any more"
+
+
+def test_the_last_look_for_it_is_before_its_own_run_begins() -> None:
+    device, runs = ScriptedDevice(samples=[replace(FOREIGN, early=(1,)), QUIET]), StagedRuns()
+    runner = DeviceRunner(runs, device, Care())
+    runner.prepare(ORDER)
+    runner.start(ORDER)
+    assert "before it was given it" in runs.early[ORDER]
 
 
 def test_a_lost_device_is_said_once_and_the_run_can_be_ended_after_it() -> None:

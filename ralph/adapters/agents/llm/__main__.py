@@ -31,9 +31,9 @@ class OutOfTime(BaseException):
     """The alarm rang. No Exception: the SDKs wrap those into errors of their own, and the waits would begin."""
 
 
-def main() -> int:
-    """Propose; the exit status of the ending."""
-    began = time.monotonic() - _age_s()
+def main(since_start_s: float | None = None) -> int:
+    """Propose; the exit status of the ending. Its time began so long ago, by default when this process did."""
+    began = time.monotonic() - (_age_s() if since_start_s is None else since_start_s)
     try:
         given, settings = read_given(), read_settings()
     except ContractError as error:

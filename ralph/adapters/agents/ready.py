@@ -1,0 +1,110 @@
+"""The supervisor's half of a standby (`standby`): one process, started for an order that is expected, released once."""
+
+import contextlib
+import json
+import os
+import select
+import socket
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from ralph.adapters.domains import Domains, Start
+from ralph.adapters.files import remove_tree
+from ralph.adapters.process import Child
+from ralph.ports import AgentOrder
+
+GONE_S = 30.0  # how long one that is not wanted may take to be gone
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ready:
+    """A process that waits for its release. `seen` are the files that it will read, as they were when it started."""
+
+    order: AgentOrder
+    folder: Path
+    tree: Path
+    seen: Mapping[Path, int]
+    child: Child
+    channel: socket.socket
+    since: float
+
+    def serves(self, order: AgentOrder) -> bool:
+        """Whether it was started for this very order, still lives, and sees the same files that others would.
+
+        A sandbox shows a file as it was when it was mounted, even after another one has taken its name.
+        """
+        expected = (order.id, order.attempt, order.agent, order.tree)
+        return (
+            expected == (self.order.id, self.order.attempt, self.order.agent, self.order.tree)
+            and self.child.poll() is None
+            and self.seen == {path: inode(path) for path in self.seen}
+        )
+
+    def release(self, start: Start, deadline_s: float) -> None:
+        """Let it go, once, with what is this order's own. If it has just died, its end will say so."""
+        told = json.dumps({"env": start.env, "cwd": str(start.cwd), "port": start.port}).encode()
+        with self.channel, contextlib.suppress(OSError):
+            sent = socket.send_fds(self.channel, [told], list(start.pass_fds))
+            self.channel.sendall(told[sent:])
+        self.child.set_deadline(deadline_s)
+
+    @property
+    def waited_s(self) -> float:
+        """How long it has lived."""
+        return time.monotonic() - self.since
+
+    def dismiss(self) -> None:
+        """End it, and take away what was made for it. Returns when it is gone, or is stuck in the kernel."""
+        self.channel.close()
+        self.child.kill("it was ready for an order that did not come")
+        end = time.monotonic() + GONE_S
+        while self.child.poll() is None and time.monotonic() < end:
+            select.select([self.child], [], [], 0.5)
+        self.child.close()
+        with contextlib.suppress(OSError):  # the folder's next use makes it fresh, or fails
+            remove_tree(self.folder)
+            self.folder.parent.rmdir()  # of the experiment, if it has nothing else
+        with contextlib.suppress(OSError):  # a worktree by now
+            self.tree.rmdir()
+
+
+def stand_by(
+    domains: Domains, order: AgentOrder, kind: str, folder: Path, tree: Path, files: Sequence[Path], grace_s: float
+) -> Ready:
+    """Start the agent of this kind for an order that has no brief yet. `files` are those of the campaign it may read.
+
+    Raises:
+        OSError: it cannot be started.
+    """
+    domains.fresh(folder)
+    tree.mkdir(parents=True)
+    here, there = socket.socketpair()
+    with there:
+        try:
+            child = domains.start(
+                Start(
+                    folder=folder,
+                    argv=(sys.executable, "-P", "-m", "ralph.adapters.agents.standby", kind, str(there.fileno())),
+                    cwd=tree,
+                    writable=(tree,),
+                    visible=(folder, *files),
+                    pass_fds=(there.fileno(),),
+                    grace_s=grace_s,
+                )
+            )
+        except BaseException:
+            here.close()
+            raise
+    seen = {path: inode(path) for path in files}
+    return Ready(order=order, folder=folder, tree=tree, seen=seen, child=child, channel=here, since=time.monotonic())
+
+
+def inode(path: Path) -> int:
+    """Which file has this name; 0 if none has."""
+    try:
+        return os.stat(path).st_ino  # noqa: PTH116 - beside the exception it is all there is
+    except OSError:
+        return 0
