@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Protocol, TypeVar
 
 from ralph.events import AgentEnded, Entry, Event, RunEnded, Scored
-from ralph.model import Change, Document, Learning, Proposal
+from ralph.model import Change, Document, EarlyStop, Learning, Proposal
 
 T_co = TypeVar("T_co", covariant=True)
 
@@ -237,6 +237,14 @@ class Runner(Protocol):
 
     def start(self, order: RunOrder) -> Job[RunEnded]:
         """Start the run: with the process prepared for this very order if there is one, else with a new one."""
+        ...
+
+    def curve(self, order: RunOrder) -> tuple[float | None, ...]:
+        """Its loss so far, as `RunEnded.curve` will have it, by its own word; empty if it logs none."""
+        ...
+
+    def mark(self, order: RunOrder, early: EarlyStop) -> None:
+        """Put on record that it is to be stopped, or spared: its `RunEnded` says so, also after a restart."""
         ...
 
 

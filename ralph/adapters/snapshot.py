@@ -27,7 +27,7 @@ from typing import Any
 from ralph import core, events, model
 from ralph.adapters.files import write_atomic
 from ralph.adapters.ledger import SUM_DIGITS, FileLedger, Mark, entries_of, read_entries
-from ralph.core.codec import decode_fields, encode
+from ralph.core.codec import CodecError, decode_fields, encode
 from ralph.core.fold import State
 from ralph.core.meanings import Meanings
 from ralph.core.shelf import Rows, Shelf
@@ -90,14 +90,14 @@ class Snapshots:
         self._path, self._ledger, self._taken_at = path, ledger, taken_at
 
     def keep(self, state: State) -> None:
-        """Write one if much came since the last, or the loop is over. A disk without room for it stops nothing."""
+        """Write one if much came since the last, or the loop is over. One that cannot be written stops nothing."""
         new = self._ledger.mark.offset - self._taken_at
         if new < EVERY_BYTES and not (new and state.stopped is not None):
             return
         if self._ledger.mark.digest is None or state.seq != self._ledger.mark.seq or not code_version():
             return
         self._taken_at = self._ledger.mark.offset
-        with contextlib.suppress(OSError):
+        with contextlib.suppress(OSError, CodecError):
             write_atomic(self._path, b"".join(_written(state, self._ledger.mark)), durable=False)
 
 

@@ -243,7 +243,11 @@ class _Try:
         if page is not None:
             self._scratch.learnings.write_text(page, encoding="utf-8")
         papers = FilePapers(self._scratch, arena.program, arena.metric, redact=redact)
-        papers.rebuild(tables(layout))
+        if layout.history.exists() and layout.results.exists():  # a last row that is torn is read by nobody
+            shutil.copyfile(layout.history, self._scratch.history)
+            shutil.copyfile(layout.results, self._scratch.results)
+        else:
+            papers.rebuild(tables(layout))
         return papers
 
     def _own_recall(self, layout: Layout, name: str) -> None:

@@ -50,6 +50,7 @@ from ralph.core.decision import KeepRule
 from ralph.core.disturbance import Bounds
 from ralph.core.lanes import Lanes
 from ralph.core.mix import Policy
+from ralph.core.pruning import PruneRule
 from ralph.core.step import Limits, Rules
 from ralph.errors import ConfigError, DiskError
 from ralph.front import campaign
@@ -112,7 +113,8 @@ def _locked_loop(layout: Layout, wishes: Wishes, notifier: Notifier) -> End:
     repo = GitRepo(layout.arena, layout.trees, config.arena.editable, redact=redact, remove=trash.throw)
     found = campaign.entered(layout, new=wishes.new)
     state = found.state
-    disk = FolderDisk((layout.state, layout.root, repo.top), layout.ballast, round(config.limits.spare_disk_gb * GB))
+    spare_bytes = round(config.limits.spare_disk_gb * GB)
+    disk = FolderDisk((layout.state, layout.root, repo.top), layout.ballast, spare_bytes, trash.settle)
     if not state.campaign and (shortage := disk.shortage()):
         raise DiskError(shortage)
     disk.lay_ballast()
@@ -292,6 +294,10 @@ def rules_of(config: Config, wishes: Wishes, now: datetime, lanes: Sequence[Lane
             max_runs=config.keep.max_runs,
             min_effect=config.keep.min_effect,
             direction=config.arena.direction,
+        ),
+        prune=PruneRule(
+            false_stop_rate=config.prune.false_stop_rate,
+            spot_checks=config.prune.spot_checks,
         ),
         repairs=config.agent.repairs,
         mix=mix_of(config),

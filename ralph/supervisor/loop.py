@@ -32,6 +32,7 @@ from ralph.events import (
     SupervisorStopped,
 )
 from ralph.ports import News, World
+from ralph.supervisor.early_stops import EarlyStops
 from ralph.supervisor.experiment import Experiments
 
 # What is found out or decided has no effect by itself: the first effect that follows makes all of it durable at once.
@@ -47,6 +48,7 @@ class Supervisor:
         self.state: State = fold(world.ledger.entries(), state)
         self._world, self._rules = world, rules
         self._experiments = Experiments(world, self.state, rules.mix, brief_options, self._record)
+        self._early_stops = EarlyStops(world, self.state, rules.prune)
         self._waiting: Wait | None = None
         self._stale_report, self._reported_at = True, 0.0
         self._new_verdict, self._drawn_at = False, -math.inf
@@ -130,6 +132,7 @@ class Supervisor:
                 self._report()
                 self._show_verdict()
                 self._world.watcher.tick(self._news())
+                wait_s = min(wait_s, self._early_stops.look(self._experiments.jobs))
                 self._world.control.wait(list(self._experiments.jobs.values()), max(0.0, wait_s))
 
     def _possible(self, actions: list[Action]) -> list[Action]:

@@ -115,8 +115,9 @@ class Bench:
 
     def imported(self, order: RunOrder) -> str:
         """Wait until its process has imported; the seed that it was told."""
-        wait_until(lambda: (file := self.out(order) / "imported").exists() and file.read_text() != "")
-        return (self.out(order) / "imported").read_text()
+        said = self.out(order) / "imported"
+        wait_until(lambda: said.exists() and said.read_text() != "")
+        return said.read_text()
 
     def lives(self, order: RunOrder) -> bool:
         return bool(holders(self.layout.run(order.id, order.run)))
