@@ -42,7 +42,7 @@ def test_the_table_and_the_headline_name_every_loop_and_who_is_missing() -> None
     assert lines[2].split()[-9:] == ["1.000", "0.999", "0.998", "0.990", "0.980", "0.970", "20", "21", "22"]
     assert any(line.endswith("left out: not installed") for line in lines)
     idle, duty, per_hour = headline(told["loops"])  # type: ignore[arg-type]
-    assert idle["beside"] == {"other": "21 ms"}
+    assert idle["beside"] == {"other": "20 and 22 ms"}
     assert (duty["ralph"], duty["beside"]["the ancestor, agent of 25 s"]) == ("0.998", "0.85")
     assert per_hour["ralph"] == "1.17 times"
 
