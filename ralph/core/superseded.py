@@ -111,7 +111,7 @@ def worth_memory(lines: Sequence[LearntLine]) -> tuple[LearntLine, ...]:
     told: dict[_Key, list[Mark]] = defaultdict(list)
     for mark in (mark for one in lines if (mark := read_mark(one)) is not None):
         told[mark.name.key].append(mark)
-    undisputed = [one for one, mark in reversed(older) if mark is None and not _disputed(one, told)]
+    undisputed = [one for one, mark in reversed(older) if mark is None and not (told and _disputed(one, told))]
     proven = sorted(undisputed, key=lambda one: -len(one.learning.evidence))[:PROVEN]
     kept = {id(one) for one in (*proven, *[one for one, mark in older if mark is not None][-MARKS:])}
     return (*(one for one, _ in older if id(one) in kept), *lines[-LATEST:])
