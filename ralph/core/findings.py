@@ -245,7 +245,7 @@ def false_keeps(state: State) -> float:
     A keep of unknown noise is written off; one for simplicity's sake claims no gain and is left out.
     """
     compared = state.counts[Verdict.KEEP] + state.counts[Verdict.DISCARD]
-    stamp = (len(state.keeps), min(state.noise.dof, MOST_DOF))
+    stamp = (len(state.keeps), state.noise.dof)
     return expected_false_keeps(_known(state, "chances", stamp, _chances), compared)
 
 
