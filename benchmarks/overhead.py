@@ -20,7 +20,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -265,7 +265,7 @@ def measured(place: Path, iterations: int, rounds: int, folder: Path) -> dict[st
     at_rest = folder / f"0-{MINE[0].agent}"
     (folder / "bare").mkdir()
     ralph = [sys.executable, "-m", "ralph", "--dir", str(at_rest)]
-    return {
+    told: dict[str, Any] = {
         "date": f"{datetime.now(UTC):%Y-%m-%d}",
         "machine": machine(folder),
         "iterations": iterations,
@@ -280,6 +280,33 @@ def measured(place: Path, iterations: int, rounds: int, folder: Path) -> dict[st
         "status_s": command_s(lambda: subprocess.run([*ralph, "status"], check=True, capture_output=True)),
         "help_s": command_s(lambda: subprocess.run([*ralph, "--help"], check=True, capture_output=True)),
     }
+    return {**told, "headline": headline(told)}
+
+
+def headline(told: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """The lines of the README's table."""
+    work_s, mine = sum(told["bare_s"].values()), {each.name for each in MINE}
+    each_ms = {name: f"{seconds * 1e3:.0f} ms" for name, seconds in told["iteration_s"].items()}
+    own_ms = (told["iteration_s"][MINE[0].name] - work_s) * 1e3
+    return [
+        {
+            "what": "an iteration, beside an agent that answers at once and a trivial run",
+            "ralph": f"{own_ms:.0f} ms, {each_ms[MINE[0].name]} with both",
+            "beside": {name: f"{ms} with both" for name, ms in each_ms.items() if name not in mine},
+            "aim": "at most 100 ms",
+        },
+        {
+            "what": "from the decision to an agent at work",
+            "ralph": f"{told['ready_s'][MINE[0].name] * 1e3:.0f} ms",
+            "aim": "at most 150 ms",
+        },
+        {
+            "what": "the supervisor while a run works",
+            "ralph": f"{told['waiting_share_of_a_core']:.2%} of a core",
+            "aim": "below 1%",
+        },
+        {"what": "`ralph status`", "ralph": f"{told['status_s'] * 1e3:.0f} ms", "aim": "below 300 ms"},
+    ]
 
 
 def machine(folder: Path) -> dict[str, object]:

@@ -8,9 +8,10 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 
 from tests.provider import Provider, Reply, Request, Usage
 
@@ -89,7 +90,7 @@ if __name__ == "__main__":
 )
 
 OPTUNA = """\
-import pathlib, subprocess, sys, time, optuna
+import os, pathlib, subprocess, sys, time, optuna
 optuna.logging.set_verbosity(optuna.logging.ERROR)
 folder, iterations = pathlib.Path(sys.argv[1]), int(sys.argv[3])
 start = (folder / "initial.py").read_text()
@@ -98,6 +99,7 @@ for _ in range(iterations):
     print(time.monotonic(), flush=True)
     trial = study.ask()
     rate = trial.suggest_float("RATE", 0.01, 1.0, log=True)
+    time.sleep(float(os.environ["ANSWER_S"]))
     program = folder / "train.py"
     program.write_text(start.replace("RATE = 0.5", f"RATE = {rate}"))
     run = subprocess.run([sys.executable, "-I", "-S", program], capture_output=True, text=True, check=True)
@@ -167,25 +169,42 @@ def install(place: Path) -> None:
 
 
 def seconds_each(rival: Rival, folder: Path, iterations: int, place: Path) -> float:
-    """Seconds an iteration takes, from the first proposal asked for to the last, in an empty folder.
+    """Seconds an iteration takes, from the first proposal asked for to the last, in an empty folder."""
+    asked = asked_by(rival, folder, iterations, place)
+    return (asked[-1] - asked[0]) / (len(asked) - 1)
+
+
+def asked_by(
+    rival: Rival,
+    folder: Path,
+    iterations: int,
+    place: Path,
+    *,
+    start: str = START,
+    answer_s: float = 0.0,
+    env: Mapping[str, str] = MappingProxyType({}),
+) -> list[float]:
+    """Let it work in an empty folder; when each proposal was asked for, which is answered after `answer_s`.
 
     Raises:
         RuntimeError: it ended early or left out runs, with its last words.
     """
-    (folder / "initial.py").write_text(START)
+    (folder / "initial.py").write_text(start)
     (folder / "judge.py").write_text(rival.judge)
     (folder / "loop.py").write_text(rival.program)
     asked: list[float] = []
 
     def answer(_: Request) -> Reply:
         asked.append(time.monotonic())
-        code = START.replace("RATE = 0.5", f"RATE = {0.5 + len(asked) / 1e6:.6f}")
+        time.sleep(answer_s)
+        code = start.replace("RATE = 0.5", f"RATE = {0.5 + len(asked) / 1e6:.6f}")
         return Reply(text=rival.wrap(code), usage=Usage())
 
     with Provider(answer) as provider, (folder / "log.txt").open("wb") as log:
         done = subprocess.run(
             [python_of(rival, place), folder / "loop.py", folder, f"{provider.url}/v1", str(iterations)],
             cwd=folder,
+            env={**os.environ, "ANSWER_S": f"{answer_s:g}", **env},
             stdout=log,
             stderr=subprocess.STDOUT,
             timeout=TIMEOUT_S,
@@ -199,4 +218,4 @@ def seconds_each(rival: Rival, folder: Path, iterations: int, place: Path) -> fl
         raise RuntimeError(
             f"{rival.name}: status {done.returncode}, {len(asked)} proposals, {runs} runs; {told[-800:]}"
         )
-    return (asked[-1] - asked[0]) / (len(asked) - 1)
+    return asked

@@ -338,6 +338,20 @@ def table(rows: Sequence[Row]) -> str:
     return "\n".join((head, *lines))
 
 
+def headline(most: Row, least: Row) -> list[dict[str, Any]]:
+    """The lines of the README's table."""
+    at = f"at {most.experiments:,} experiments"
+    return [
+        {
+            "what": f"an iteration {at}, beside one at {least.experiments:,}",
+            "ralph": f"{most.iteration_ratio:.2f} times",
+            "aim": "at most 1.2 times",
+        },
+        {"what": f"a restart {at}", "ralph": f"{most.restart_s:.2f} s", "aim": "below 2 s"},
+        {"what": f"memory of the supervisor {at}", "ralph": f"{most.resident_mib:.0f} MiB"},
+    ]
+
+
 def machine() -> dict[str, Any]:
     """Where this was measured."""
     return {
@@ -374,6 +388,7 @@ def main() -> None:
         "rounds": options.rounds,
         "iterations": options.rounds * (options.iterations - WARM),
         "sizes": [asdict(row) for row in rows],
+        "headline": headline(rows[-1], rows[0]),
     }
     options.json.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Protocol, TypeVar
 
 from ralph.events import AgentEnded, Entry, Event, RunEnded, Scored
-from ralph.model import Change, Document, Learning, Proposal
+from ralph.model import Change, Document, EarlyStop, Learning, Proposal
 
 T_co = TypeVar("T_co", covariant=True)
 
@@ -206,14 +206,14 @@ class Agents(Protocol):
 
 
 class Runner(Protocol):
-    """Carries out runs. The process of a run may be started before its device is free: it imports, builds and waits."""
+    """Carries out runs. The process of a run may be started before its device is free: as far as the arena allows."""
 
     def remains(self, order: RunOrder) -> RunEnded | None:
         """How it ended, if it did before a restart. A process that was prepared and never had its device left none."""
         ...
 
     def prepare(self, order: RunOrder) -> None:
-        """Start the process of this run early; nothing happens where the arena or the device does not allow for it.
+        """Start the process of this run early: as far as the arena allows, at least up to its command.
 
         Its checkout is in use from then on. Once more changes nothing; another order of the same experiment and run
         takes its place.
@@ -233,6 +233,14 @@ class Runner(Protocol):
 
     def start(self, order: RunOrder) -> Job[RunEnded]:
         """Start the run: with the process prepared for this very order if there is one, else with a new one."""
+        ...
+
+    def curve(self, order: RunOrder) -> tuple[float | None, ...]:
+        """Its loss so far, as `RunEnded.curve` will have it, by its own word; empty if it logs none."""
+        ...
+
+    def mark(self, order: RunOrder, early: EarlyStop) -> None:
+        """Put on record that it is to be stopped, or spared: its `RunEnded` says so, also after a restart."""
         ...
 
 

@@ -7,6 +7,8 @@ Sections: constants, model, optimizer, data, training, export. What is fixed lie
 text, computed from the exported graph by a scorer that never sees this code.
 """
 
+import copy
+import functools
 import gc
 import importlib
 import resource
@@ -267,6 +269,18 @@ def even_out(update: Tensor, squares: Tensor) -> Tensor:
     return update * scale * (norms[0] / norms[1].clamp_min(1e-10))
 
 
+def direction(g: Tensor, squares: Tensor, refined: str) -> Tensor:
+    """Where to go, for the average gradients (n, rows, columns) of matrices of one shape."""
+    update = orthogonalise(g, "polar" in refined)
+    return even_out(update, squares) if "even" in refined else update
+
+
+@functools.cache
+def compiled_direction() -> Callable[[Tensor, Tensor, str], Tensor]:
+    """The same as one graph for each shape; compiled once, in the warm-up, for all optimizers."""
+    return torch.compile(direction, dynamic=False)
+
+
 class Muon(torch.optim.Optimizer):
     """Momentum, orthogonalised (Keller Jordan's Muon). Matrices of one shape are one group and are treated in one go.
 
@@ -277,12 +291,7 @@ class Muon(torch.optim.Optimizer):
         shapes = sorted({m.shape for m in matrices})
         groups = [{"params": [m for m in matrices if m.shape == shape]} for shape in shapes]
         super().__init__(groups, {"lr": p.MATRIX_LR, "weight_decay": p.WEIGHT_DECAY, "momentum": MOMENTUM})
-        self.p, self.direct = p, torch.compile(self.direction, dynamic=False) if matrices[0].is_cuda else self.direction
-
-    def direction(self, g: Tensor, squares: Tensor) -> Tensor:
-        """Where to go, for the average gradients (n, rows, columns); all of it is one compiled graph on CUDA."""
-        update = orthogonalise(g, "polar" in self.p.MUON)
-        return even_out(update, squares) if "even" in self.p.MUON else update
+        self.refined, self.direction = p.MUON, compiled_direction() if matrices[0].is_cuda else direction
 
     @torch.no_grad()
     def step(self) -> None:  # type: ignore[override]
@@ -294,9 +303,9 @@ class Muon(torch.optim.Optimizer):
                 state["average"] = torch.zeros_like(g)
                 state["squares"] = g.new_zeros((len(g), rows, 1) if rows >= columns else (len(g), 1, columns))
             state["average"].lerp_(g, 1 - group["momentum"])
-            update = self.direct(g.lerp_(state["average"], group["momentum"]), state["squares"])
+            update = self.direction(g.lerp_(state["average"], group["momentum"]), state["squares"], self.refined)
             step = group["lr"] * max(1.0, rows / columns) ** 0.5
-            if "cautious" in self.p.MUON:
+            if "cautious" in self.refined:
                 held = torch.stack(matrices)
                 update = update.addcmul(held, update * held >= 0, value=group["weight_decay"])
             else:
@@ -424,14 +433,17 @@ def choose_attention(p: SimpleNamespace, device: str) -> str:
         for other, switch in switches.items():
             switch(other == name)
         marks = [torch.cuda.Event(enable_timing=True) for _ in range(2)]
-        for n in range(15):
-            if n == 5:  # the first ones choose and load
-                marks[0].record()
-            attend(q, q, q, None).backward(q)
-        marks[1].record()
-        marks[1].synchronize()
+        try:
+            for n in range(15):
+                if n == 5:  # the first ones choose and load
+                    marks[0].record()
+                attend(q, q, q, None).backward(q.detach())
+            marks[1].record()
+            marks[1].synchronize()
+        except RuntimeError:  # not for this GPU, or not for this shape
+            continue
         took_ms[name] = marks[0].elapsed_time(marks[1])
-    best = min(took_ms, key=lambda name: took_ms[name])
+    best = min(took_ms, key=lambda name: took_ms[name], default="")
     for name, switch in switches.items():
         switch(name == best)
     return best
@@ -447,11 +459,16 @@ def main() -> None:
     model = GPT(p, arena.vocab_size, longest, torch.bfloat16 if on_cuda else torch.float32)
     if on_cuda:
         importlib.import_module("torch._inductor.compile_fx")  # takes seconds, and no device
+    # the graph for the scorer, which carries it out on any device; its weights, in the type they are used in, come last
+    example = torch.zeros((arena.score_batch, arena.sequence_len), dtype=torch.int64)
+    with torch.no_grad():
+        program = torch.export.export(copy.deepcopy(model).to(model.dtype), (example,), strict=False)
 
     device = prepare.device(arena)  # from here on the device is ours
     model.to(device)
     size, attention, band = p.DEVICE_BATCH, "", None
     if on_cuda:
+        torch.cuda.set_device(device)
         fit = int(torch.cuda.get_device_properties(device).total_memory / 2**30 / p.WINDOW_GIB)
         size = min(size, 2 ** (max(1, fit).bit_length() - 1))
         attention, band = choose_attention(p, device), near_blocks(p.WINDOW, p.NEAREST, device)
@@ -465,10 +482,6 @@ def main() -> None:
 
     if on_cuda:
         forward = torch.compile(forward, dynamic=False)
-    # the graph for the scorer: its weights are those that are trained in place
-    example = torch.zeros((arena.score_batch, arena.sequence_len), dtype=torch.int64, device=device)
-    with torch.no_grad():
-        program = torch.export.export(model, (example,), strict=False)
 
     # warm-up on dummy data: compiles and touches memory; its traces are wiped out
     start = {name: tensor.clone() for name, tensor in model.state_dict().items()}

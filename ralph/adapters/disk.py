@@ -11,7 +11,7 @@ in the same instant; then only the message of the loop's end says why.
 import contextlib
 import os
 import shutil
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 BALLAST_BYTES = 256 * 1024
@@ -20,10 +20,15 @@ GB = 10**9
 
 
 class FolderDisk:
-    """The port `Disk` for the file systems that hold `folders`; `ballast` is the path of the reserve."""
+    """The port `Disk` for the file systems that hold `folders`; `ballast` is the path of the reserve.
 
-    def __init__(self, folders: Sequence[Path], ballast: Path, spare_bytes: int) -> None:
-        self._folders, self._ballast = folders, ballast
+    `settle` is called before room is called short: it waits for what is being removed.
+    """
+
+    def __init__(
+        self, folders: Sequence[Path], ballast: Path, spare_bytes: int, settle: Callable[[], None] = lambda: None
+    ) -> None:
+        self._folders, self._ballast, self._settle = folders, ballast, settle
         self._bound = max(spare_bytes, FULL_BYTES)
         self._relieved = False
 
@@ -41,6 +46,9 @@ class FolderDisk:
         """Why nothing may begin, in words; empty while there is room."""
         folder = min(self._folders, key=_free)
         free = _free(folder)
+        if free < self._bound:
+            self._settle()
+            free = _free(folder)
         if free < self._bound:
             return (
                 f"the disk is nearly full: {_size(free)} free where {folder} is, and {_size(self._bound)} are wanted "

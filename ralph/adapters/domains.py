@@ -11,7 +11,7 @@ from ralph.adapters.environment import scrubbed
 from ralph.adapters.files import remove_tree
 from ralph.adapters.home import homes, named_in, values_of
 from ralph.adapters.limits import limits_of
-from ralph.adapters.process import Child, Command, Exit, ExitReason, reap_leftovers, recorded_exit, spawn
+from ralph.adapters.process import Child, Command, Exit, ExitReason, hold, reap_leftovers, recorded_exit, spawn
 from ralph.adapters.sandbox import TMP, Policy, SandboxLevel, wrap
 from ralph.adapters.untrusted import UntrustedFileError, read_untrusted_tail
 from ralph.config import LimitsTable
@@ -33,6 +33,8 @@ class Start:
     `visible` and `hidden` add to what all children find; what is hidden here no other rule shows.
 
     `port` is the one that it may connect to without network, where it has no loopback of its own (level landlock).
+
+    `held`: everything is there, sandbox included, but its program, which starts when the child is released.
     """
 
     folder: Path
@@ -50,6 +52,7 @@ class Start:
     grace_s: float = 0.0
     pass_fds: tuple[int, ...] = ()
     home: Mapping[str, bytes] = field(default_factory=dict)
+    held: bool = False
 
 
 class Domains:
@@ -102,7 +105,7 @@ class Domains:
         )
         return spawn(
             Command(
-                argv=wrap(self.level, policy, order.argv),
+                argv=wrap(self.level, policy, hold(order.argv) if order.held else order.argv),
                 cwd=order.cwd,
                 env=env,
                 folder=order.folder,
@@ -114,6 +117,7 @@ class Domains:
                 scratch=scratch,
                 limits=limits,
                 folders=writable,
+                held=order.held,
             )
         )
 

@@ -100,6 +100,8 @@ class Command:
         grace_s: seconds between TERM and KILL when it is killed or late; 0 kills at once.
         scratch: a folder outside the domain's that is its own as well, and removed by `close` after its end.
         limits: what it may use of the machine; seen some twenty times a second.
+        held: it is started up to its last step, its own program, which waits for `Child.release`. Its standard input
+            is /dev/null afterwards.
         folders: those that its disk limit is about.
     """
 
@@ -115,13 +117,22 @@ class Command:
     scratch: Path | None = None
     limits: Limits = field(default_factory=Limits)
     folders: tuple[Path, ...] = ()
+    held: bool = False
+
+
+def hold(argv: tuple[str, ...]) -> tuple[str, ...]:
+    """Argv of a shell that becomes `argv` once it is told a line; told nothing, it waits for its end by the shim."""
+    return ("/bin/sh", "-c", 'read -r go && exec "$@" </dev/null; kill -STOP $$', "sh", *argv)
 
 
 class Child:
     """A payload under its shim. Make it with `spawn`; use it from the main thread."""
 
-    def __init__(self, popen: "subprocess.Popen[bytes]", control: socket.socket, command: Command) -> None:
+    def __init__(
+        self, popen: "subprocess.Popen[bytes]", control: socket.socket, command: Command, held_by: int = -1
+    ) -> None:
         self._popen = popen
+        self._held_by = held_by  # our end of the pipe that a held one reads from
         self._control = control
         self._command = command
         self._pidfd = os.pidfd_open(popen.pid)
@@ -189,8 +200,21 @@ class Child:
         with contextlib.suppress(OSError):  # it is about to be gone
             self._control.send(f"deadline {seconds:.6f}\n".encode())
 
+    def release(self) -> None:
+        """Have a held one go on: its program starts now. Nothing happens to one that is not held, or is dead."""
+        if self._held_by >= 0:
+            with contextlib.suppress(BrokenPipeError):
+                os.write(self._held_by, b"\n")
+            self._let_go()
+
+    def _let_go(self) -> None:
+        if self._held_by >= 0:
+            os.close(self._held_by)
+            self._held_by = -1
+
     def close(self) -> None:
         """Give the descriptors back, after `poll` has answered. A payload that still lives is killed by this."""
+        self._let_go()
         if self._pidfd >= 0:
             self._control.close()
             os.close(self._pidfd)
@@ -241,17 +265,26 @@ def spawn(command: Command) -> Child:
     if (command.folder / shim.EXIT_NAME).exists():
         raise FileExistsError(f"{command.folder} holds the end of another payload; give every payload a fresh folder")
     opened: list[int] = []
+    held_by = -1
     try:
         opened.append(lock := _locked(command.folder))
-        opened.append(stdin := os.open(command.stdin or os.devnull, os.O_RDONLY | os.O_NOCTTY))
+        if command.held:
+            stdin, held_by = os.pipe2(os.O_CLOEXEC)
+        else:
+            stdin = os.open(command.stdin or os.devnull, os.O_RDONLY | os.O_NOCTTY)
+        opened.append(stdin)
         opened.append(log := os.open(command.log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644))
         opened.append(spec := _spec(command))
         started = shims.reserve.take()
         started.order((spec, lock, stdin, log, *command.pass_fds))
+    except BaseException:
+        if held_by >= 0:
+            os.close(held_by)
+        raise
     finally:
         for fd in opened:
             os.close(fd)
-    child = Child(started.popen, started.control, command)
+    child = Child(started.popen, started.control, command, held_by)
     shims.reserve.restock()
     return child
 

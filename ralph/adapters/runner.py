@@ -3,6 +3,9 @@
 In an arena that allows for it (`run.early`) the process of the next run is started while another trains. It imports,
 builds on the host, asks for the device and waits; nobody reads what it asks until its own run begins, from when on the
 clocks run. If it ended meanwhile, that is how its run ends.
+
+Elsewhere the process of the next run is started up to the point at which the command itself would begin: folder, kill
+domain and sandbox are there, and a shell in it waits to become the command.
 """
 
 import contextlib
@@ -16,6 +19,7 @@ from pathlib import Path
 from types import MappingProxyType
 
 from ralph.adapters.compiled import BASE, CompileCache, environment, program_of
+from ralph.adapters.curves import read_curve, read_early, write_early
 from ralph.adapters.data import PreparedData
 from ralph.adapters.domains import Domains, Start, finished, log_of, read_log, shell
 from ralph.adapters.files import write_atomic
@@ -23,22 +27,25 @@ from ralph.adapters.git import GitRepo
 from ralph.adapters.gun import Budget, Gun, Times
 from ralph.adapters.limits import LimitKind
 from ralph.adapters.machine import load_record
-from ralph.adapters.process import Child, Exit, ExitReason
+from ralph.adapters.process import Child, Exit, ExitReason, recorded_exit
 from ralph.adapters.redaction import redact_file, redact_folder
 from ralph.adapters.untrusted import UntrustedFileError, read_untrusted, read_untrusted_tail
 from ralph.config import RunTable
+from ralph.core import pruning
 from ralph.core.crash import classify, tail
+from ralph.core.curves import Curve
 from ralph.core.secrets import SHAPES_ONLY, Redactor
 from ralph.core.untrusted_json import flat, number, parse_object
 from ralph.events import RunEnded
 from ralph.layout import Layout
-from ralph.model import CrashKind, JsonValue, Outcome
+from ralph.model import CrashKind, EarlyStop, JsonValue, Outcome
 from ralph.ports import News, RunOrder
 
 OUT = "out"  # RALPH_RUN_DIR, below the domain's folder
 CACHE = "cache"  # its own copy of what compilers left
 ARTIFACT = "artifact.pt2"
 TIMES = "times.json"
+HELD = "held"  # a file that says that the command does not begin before TIMES is there
 REPORT = f"{OUT}/report.json"
 REPORT_BYTES = 64 * 1024
 PROGRESS = f"{OUT}/progress.jsonl"
@@ -106,18 +113,34 @@ class LocalRunner:
         folder = self._layout.run(order.id, order.run)
         exit_ = finished(folder)
         if exit_ is None:
-            return None
+            return self._stopped(order, recorded_exit(folder))
         try:
             phases = Phases(**json.loads((folder / TIMES).read_text()))
         except (OSError, ValueError, TypeError):
-            if self._run.gate:
-                return None  # nobody kept its clock to the end
+            if self._run.gate or (folder / HELD).exists():
+                return None  # nobody kept its clock to the end, or it never began
             phases = Phases()
         return self._result(order, exit_, phases)
 
+    def _stopped(self, order: RunOrder, exit_: Exit | None) -> RunEnded | None:
+        """The result of a run that was to be stopped early and is gone, whoever ended it in the end."""
+        early = read_early(self._layout.run(order.id, order.run))
+        return self._result(order, exit_, Phases()) if exit_ and early and not early.spared else None
+
+    def curve(self, order: RunOrder) -> Curve:
+        """What it has logged so far."""
+        return read_curve(self._layout.run(order.id, order.run), PROGRESS, self._run.budget_s)
+
+    def mark(self, order: RunOrder, early: EarlyStop) -> None:
+        """Put it beside the run, where the run cannot reach."""
+        write_early(self._layout.run(order.id, order.run), early)
+
     def prepare(self, order: RunOrder) -> None:
-        """Start the command early, if the arena allows for it: it is not to touch the device until it is given it."""
-        if not self._early or self.prepared(order):
+        """Start the command early, if the arena allows for it: it is not to touch the device until it is given it.
+
+        Else all but the command.
+        """
+        if self.prepared(order):
             return
         if (other := self._waiting.pop((order.id, order.run), None)) is not None:
             self._end(other)
@@ -156,7 +179,7 @@ class LocalRunner:
         if waiting.order != order:
             self._end(waiting)
             return self._spawn(order, early=False)
-        waiting.run.begin(self._run.setup_s)
+        waiting.run.begin(self._run.setup_s if self._run.gate else self._whole_s())
         return waiting.run
 
     def _spawn(self, order: RunOrder, *, early: bool) -> "RunAtWork":
@@ -187,6 +210,9 @@ class LocalRunner:
             self._compiled.lay(program, cache)
             gun.before_go = partial(self._compiled.take, program, cache)
             env |= {name: value for name, value in environment(cache).items() if name not in self._run.env}
+        held = early and not self._early
+        if held:
+            (folder / HELD).touch()
         record = load_record()
         child = self._domains.start(
             Start(
@@ -199,6 +225,7 @@ class LocalRunner:
                 hidden=(self._repo.store,),
                 deadline_s=None if early else self._run.setup_s if gun else self._whole_s(),
                 pass_fds=(gun.theirs.fileno(),) if gun else (),
+                held=held,
             )
         )
         if gun is not None:
@@ -230,6 +257,10 @@ class LocalRunner:
         outcome, crash, reason = self._verdict(exit_, phases, log)
         if forfeited:
             outcome, crash, reason = Outcome.INVALID, None, forfeited
+        stop, train_s = read_early(folder), phases.train_s
+        if stop is not None and not stop.spared and exit_.reason in (ExitReason.KILLED, ExitReason.ORPHANED):
+            outcome, crash, reason = Outcome.STOPPED, None, pruning.reason(stop)
+            train_s = stop.share * self._run.budget_s
         report = _report(folder)
         peak = report.get("peak_bytes")
         gated_s = phases.setup_s + phases.train_s  # from the gun's start, a few milliseconds before the shim's clock
@@ -241,13 +272,15 @@ class LocalRunner:
             outcome=outcome,
             crash=crash,
             reason=reason,
-            tail=tail(log) if outcome is not Outcome.OK else "",
+            tail=tail(log) if outcome not in (Outcome.OK, Outcome.STOPPED) else "",
             setup_s=round(phases.setup_s, 3),
-            train_s=round(phases.train_s, 3),
+            train_s=round(train_s, 3),
             export_s=round(seconds - gated_s, 3) if phases.stopped else 0.0,
             seconds=round(seconds, 3),
             peak_bytes=peak if isinstance(peak, int) and peak > 0 else exit_.peak_bytes,
             record={**phases.record, **early, **{k: v for k, v in report.items() if k != "peak_bytes"}},
+            curve=self.curve(order) if self._run.gate else (),
+            early=stop,
         )
 
     def _verdict(self, exit_: Exit, phases: Phases, log: str) -> tuple[Outcome, CrashKind | None, str]:
@@ -283,6 +316,7 @@ class RunAtWork:
     ) -> None:
         self._child, self._gun, self._times, self._record, self._result = child, gun, times, record, result
         self.forfeited = ""  # the rule that it broke while it waited
+        self._spawned, self._early_s = time.monotonic(), 0.0
         self._poller = select.epoll()
         self._poller.register(child.fileno(), select.EPOLLIN)
         if gun is not None:
@@ -297,11 +331,19 @@ class RunAtWork:
         """The process at the top of its tree."""
         return self._child.pid
 
-    def begin(self, setup_s: float) -> None:
-        """A prepared run begins now: its device is its own, and its clocks run."""
+    def begin(self, within_s: float) -> None:
+        """A prepared run begins now: its device is its own, and its clocks run.
+
+        `within_s` is how long it has until it is ready; without a gun, until it has ended.
+        """
         self._record = load_record()
         if self._gun is not None:
-            self._gun.begin(setup_s)
+            self._gun.begin(within_s)
+        else:
+            self._early_s = time.monotonic() - self._spawned
+            write_atomic(self._times, json.dumps(asdict(self._phases())), durable=False)
+            self._child.set_deadline(within_s)
+        self._child.release()
 
     def forfeit(self, reason: str) -> None:
         """End a prepared run that broke a rule. Returns at once."""
@@ -343,7 +385,7 @@ class RunAtWork:
 
     def _phases(self) -> Phases:
         if self._gun is None:
-            return Phases(record=self._record)
+            return Phases(early_s=self._early_s, record=self._record)
         times = self._gun.times
         return Phases(
             early_s=times.started - times.spawned,

@@ -13,6 +13,7 @@ from typing import Self
 
 from ralph.adapters.files import remove_tree
 
+SETTLE_S = 30.0  # what somebody who needs the room waits for it
 LEAVE_S = 10.0  # what the end of a loop waits for the removal; the next loop does the rest
 
 
@@ -25,7 +26,7 @@ class Trash:
 
     def __init__(self, folder: Path, complain: Callable[[str], None]) -> None:
         self._folder, self._complain = folder, complain
-        self._full = queue.SimpleQueue[Path | None]()
+        self._full = queue.Queue[Path | None]()
         self._complaints = queue.SimpleQueue[str]()
         self._thread = threading.Thread(target=self._empty, name="trash", daemon=True)
         self._numbers = itertools.count(1)
@@ -52,12 +53,18 @@ class Trash:
         place = self._free_place()
         try:
             path.rename(place)
-        except FileNotFoundError:
-            return
-        except OSError:  # another file system, or a folder that was made unwritable
+        except (
+            OSError
+        ):  # there is nothing, another file system, a folder made unwritable, or nobody has opened the trash
             remove_tree(path)
             return
         self._full.put(place)
+
+    def settle(self) -> None:
+        """Wait until all that was thrown in is gone, or could not be removed; for those who need the room."""
+        if self._thread.is_alive():
+            with self._full.all_tasks_done:
+                self._full.all_tasks_done.wait_for(lambda: not self._full.unfinished_tasks, SETTLE_S)
 
     def _free_place(self) -> Path:
         while (place := self._folder / str(next(self._numbers))).exists():
@@ -74,3 +81,5 @@ class Trash:
                 remove_tree(path)
             except OSError as error:
                 self._complaints.put(f"{path} could not be removed: {error}")
+            finally:
+                self._full.task_done()

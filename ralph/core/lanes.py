@@ -20,7 +20,7 @@ GUESSES_NEED = 3  # agents that must have ended before the length of their think
 class Lanes:
     """How many there are. `early`: the process of the next run may start while its device is still taken.
 
-    `scoring`: scoring takes the lane of its run, because it needs the device or would disturb it.
+    `scoring`: scoring takes the lane of its run, because it needs the device or would disturb it, or is over at once.
     """
 
     count: int = 1

@@ -50,6 +50,7 @@ from ralph.core.decision import KeepRule
 from ralph.core.disturbance import Bounds
 from ralph.core.lanes import Lanes
 from ralph.core.mix import Policy
+from ralph.core.pruning import PruneRule
 from ralph.core.step import Limits, Rules
 from ralph.errors import ConfigError, DiskError
 from ralph.front import campaign
@@ -57,6 +58,7 @@ from ralph.front.parking import machine_refused, parked_page
 from ralph.front.recalling import JudgedExperiments
 from ralph.front.watcher import ServiceWatcher, TerminalWatcher
 from ralph.layout import Layout
+from ralph.model import ScoreMode
 from ralph.ports import Device, Runner, Scorer, World
 from ralph.supervisor.loop import Supervisor
 
@@ -111,7 +113,8 @@ def _locked_loop(layout: Layout, wishes: Wishes, notifier: Notifier) -> End:
     repo = GitRepo(layout.arena, layout.trees, config.arena.editable, redact=redact, remove=trash.throw)
     found = campaign.entered(layout, new=wishes.new)
     state = found.state
-    disk = FolderDisk((layout.state, layout.root, repo.top), layout.ballast, round(config.limits.spare_disk_gb * GB))
+    spare_bytes = round(config.limits.spare_disk_gb * GB)
+    disk = FolderDisk((layout.state, layout.root, repo.top), layout.ballast, spare_bytes, trash.settle)
     if not state.campaign and (shortage := disk.shortage()):
         raise DiskError(shortage)
     disk.lay_ballast()
@@ -242,8 +245,9 @@ def on_lanes(
     table: DeviceTable,
     owner: Path,
 ) -> tuple[Runner, Scorer]:
-    """Runner and scorer of all lanes, each of which has its device for itself."""
-    pairs = [on_device(lane.device, run_on(lane), score_on(lane), table, owner) for lane in lanes]
+    """Runner and scorer of all lanes, each of which has its device for itself; where there is none, they share one."""
+    own = lanes[:1] if lanes[0].device == "none" else lanes
+    pairs = [on_device(lane.device, run_on(lane), score_on(lane), table, owner) for lane in own]
     if len(pairs) == 1:
         return pairs[0]
     return LaneRunner([runner for runner, _ in pairs]), LaneScorer([scorer for _, scorer in pairs])
@@ -291,14 +295,18 @@ def rules_of(config: Config, wishes: Wishes, now: datetime, lanes: Sequence[Lane
             min_effect=config.keep.min_effect,
             direction=config.arena.direction,
         ),
+        prune=PruneRule(
+            false_stop_rate=config.prune.false_stop_rate,
+            spot_checks=config.prune.spot_checks,
+        ),
         repairs=config.agent.repairs,
         mix=mix_of(config),
         gated=config.run.gate,
         in_flight=len(lanes) + ahead,
         lanes=Lanes(
             count=len(lanes),
-            early=config.run.gate and config.run.early and on_gpu,
-            scoring=lanes[0].device != "none",
+            early=True,
+            scoring=lanes[0].device != "none" or config.score.mode is ScoreMode.REPORTED,
         ),
         limits=Limits(
             experiments=wishes.max_experiments if wishes.max_experiments is not None else budget.experiments or None,

@@ -323,10 +323,7 @@ class Experiments:
         if key in self.jobs:
             return
         world, e = self._world, self._state.experiments[action.id]
-        run = e.runs[action.run - 1]
-        order = RunOrder(
-            id=e.id, run=run.number, seed=run.seed, commit=e.commit, tree=_run_tree(e.id, run.number), lane=run.lane
-        )
+        order = run_order(e, action.run)
         if not world.runner.prepared(order):
             self._forget(e.id)
             if (remains := world.runner.remains(order)) is not None:
@@ -391,6 +388,12 @@ class Experiments:
         world.reach("settled-unrecorded")
         self._record(Settled(id=e.id))
         world.reach("settled")
+
+
+def run_order(e: Experiment, number: int) -> RunOrder:
+    """What run `number` of an experiment is started with."""
+    run = e.runs[number - 1]
+    return RunOrder(id=e.id, run=number, seed=run.seed, commit=e.commit, tree=_run_tree(e.id, number), lane=run.lane)
 
 
 def _audited(said: Scored) -> Audited:

@@ -9,7 +9,7 @@ import traceback
 from datetime import timedelta
 
 from ralph.core import picture, report
-from ralph.core.actions import Action, End, Record, Wait
+from ralph.core.actions import Action, End, Measure, Record, Wait
 from ralph.core.asking import notices
 from ralph.core.brief import Options
 from ralph.core.fold import State, fold
@@ -23,12 +23,14 @@ from ralph.events import (
     LaneWaits,
     Paused,
     Resumed,
+    RunStarted,
     Settled,
     StopRequested,
     SupervisorStarted,
     SupervisorStopped,
 )
 from ralph.ports import News, World
+from ralph.supervisor.early_stops import EarlyStops
 from ralph.supervisor.experiment import Experiments
 
 STOP_WITHIN_S = 30.0  # how long the end waits for killed process trees to be gone
@@ -42,6 +44,7 @@ class Supervisor:
         self.state: State = fold(world.ledger.entries(), state)
         self._world, self._rules = world, rules
         self._experiments = Experiments(world, self.state, rules.mix, brief_options, self._record)
+        self._early_stops = EarlyStops(world, self.state, rules.prune)
         self._waiting: Wait | None = None
         self._stale_report, self._reported_at = True, 0.0
         self._new_verdict, self._drawn_at = False, -math.inf
@@ -104,12 +107,14 @@ class Supervisor:
             self._heed()
             self._waiting = None
             before, wait_s = self.state.seq, min(self._world.report_every_s, self._world.watcher.every_s)
-            for action in self._possible(next_actions(self.state, self._world.clock.utc(), self._rules)):
+            for action in _in_time(self._possible(next_actions(self.state, self._world.clock.utc(), self._rules))):
                 match action:
                     case End():
                         return action
                     case Record():
                         self._record(action.event)
+                        if isinstance(action.event, RunStarted):  # at once: a device waits for nothing else
+                            self._experiments.perform(Measure(id=action.event.id, run=action.event.run))
                     case Wait():
                         self._waiting = action
                         wait_s = min(wait_s, (action.until - self._world.clock.utc()) / timedelta(seconds=1))
@@ -121,6 +126,7 @@ class Supervisor:
                 self._report()
                 self._show_verdict()
                 self._world.watcher.tick(self._news())
+                wait_s = min(wait_s, self._early_stops.look(self._experiments.jobs))
                 self._world.control.wait(list(self._experiments.jobs.values()), max(0.0, wait_s))
 
     def _possible(self, actions: list[Action]) -> list[Action]:
@@ -207,3 +213,11 @@ class Supervisor:
             self._world.control.wait(jobs, 1.0)
             jobs = [job for job in jobs if job.poll() is None]
         self._experiments.jobs.clear()
+
+
+def _in_time(actions: list[Action]) -> list[Action]:
+    """Decisions first, and with them the starts of runs; then what takes its time, such as carrying out a verdict.
+
+    All of them were taken in view of the same state, and keep their order among each other.
+    """
+    return sorted(actions, key=lambda action: not isinstance(action, Record | End))

@@ -42,3 +42,11 @@ def test_a_reserve_that_cannot_be_laid_stops_nothing(tmp_path: Path) -> None:
     made = disk(tmp_path)
     made.lay_ballast()
     assert not made.relieve()
+
+
+def test_what_is_being_removed_is_waited_for_before_room_is_called_short(tmp_path: Path) -> None:
+    waited: list[str] = []
+    assert FolderDisk((tmp_path,), tmp_path / "ballast", 1, lambda: waited.append("?")).shortage() == ""
+    assert waited == []
+    assert "nearly full" in FolderDisk((tmp_path,), tmp_path / "ballast", 2**62, lambda: waited.append("!")).shortage()
+    assert waited == ["!"]

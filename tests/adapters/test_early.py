@@ -1,5 +1,9 @@
-"""A run whose process is started before its device is free: it imports and waits; adopted, dropped, dead, dishonest."""
+"""A run whose process is started before its device is free: it imports and waits; adopted, dropped, dead, dishonest.
 
+Without the starting gun it waits where its command would begin.
+"""
+
+import contextlib
 import json
 import os
 import select
@@ -30,9 +34,13 @@ from tests.conftest import git
 
 WITHIN_S = 30.0
 TRAIN = """\
-import json, os, pathlib, select, socket, sys
+import json, os, pathlib, select, socket, sys, time
 
 out = pathlib.Path(os.environ["RALPH_RUN_DIR"])
+if MODE == "plain":
+    (out / "imported").write_text(repr((os.environ["RALPH_SEED"], sys.stdin.read())))
+    print(f"val_bpb: {time.time()}")
+    sys.exit()
 gun = socket.socket(fileno=int(os.environ["RALPH_GUN_FD"]))
 
 def say(packet):
@@ -53,8 +61,9 @@ if MODE == "trains":
 gun.send(json.dumps({"stopped": {"steps": 1}}).encode())
 pathlib.Path(os.environ["RALPH_ARTIFACT"]).write_text("artifact")
 """
-MODES = ("waits", "dies", "hasty", "hangs", "trains")
+MODES = ("waits", "dies", "hasty", "hangs", "trains", "plain")
 RUN = RunTable(command="python train.py", gate=True, early=True, budget_s=60, setup_s=30, export_s=10, grace_s=1)
+UNGATED = RUN.model_copy(update={"gate": False, "early": False})
 
 
 class Bench:
@@ -106,8 +115,9 @@ class Bench:
 
     def imported(self, order: RunOrder) -> str:
         """Wait until its process has imported; the seed that it was told."""
-        wait_until(lambda: (self.out(order) / "imported").exists())
-        return (self.out(order) / "imported").read_text()
+        said = self.out(order) / "imported"
+        wait_until(lambda: said.exists() and said.read_text() != "")
+        return said.read_text()
 
     def lives(self, order: RunOrder) -> bool:
         return bool(holders(self.layout.run(order.id, order.run)))
@@ -248,15 +258,17 @@ def test_one_that_is_ready_without_having_asked_for_its_device_crashes_with_that
     assert ended.train_s == 0
 
 
-def test_where_early_is_false_nothing_is_prepared_and_nobody_has_to_ask(bench: Bench) -> None:
+def test_where_early_is_false_no_command_begins_before_its_run_and_nobody_has_to_ask(bench: Bench) -> None:
     plain = RUN.model_copy(update={"early": False})
     runners = (bench.runner(plain), bench.runner(RUN, device="cpu"), bench.runner(RUN, device="none"))
     for id_, runner in enumerate(runners, 1):
         order = bench.order(id_, "hasty")
         runner.prepare(order)
-        assert not runner.prepared(order)
-        assert not bench.layout.run(id_, 1).exists()
-        assert finish(runner.start(order)).outcome is Outcome.OK
+        wait_until(lambda order=order: shell_of(bench, order) != 0)  # type: ignore[misc]
+        assert list(bench.out(order).iterdir()) == []
+        ended = finish(runner.start(order))
+        assert ended.outcome is Outcome.OK
+        assert ended.setup_s < 10
 
 
 def test_a_run_that_asks_where_it_need_not_is_answered_at_once(bench: Bench) -> None:
@@ -310,4 +322,80 @@ def test_after_kill_minus_nine_it_is_gone_and_a_restart_finds_no_half_used_remai
     runner = bench.runner()
     assert runner.remains(order) is None
     assert runner.remains(died) is None
+    assert finish(runner.start(order)).outcome is Outcome.OK
+
+
+def shell_of(bench: Bench, order: RunOrder) -> int:
+    """The shell that waits to become the command of this run; 0 while it is not there."""
+    for pid, _ in holders(bench.layout.run(order.id, order.run)):
+        with contextlib.suppress(FileNotFoundError):
+            if Path(f"/proc/{pid}/cmdline").read_bytes().startswith(b"/bin/sh\0-c\0read"):
+                return pid
+    return 0
+
+
+def test_without_the_gun_a_command_that_is_prepared_does_not_begin_before_its_run(bench: Bench) -> None:
+    runner, order = bench.runner(UNGATED, device="none"), bench.order(1, "plain")
+    runner.prepare(order)
+    assert runner.prepared(order)
+    wait_until(lambda: shell_of(bench, order) != 0)
+    pid, began = runner.waiting()[order], time.monotonic()
+    wait_until(lambda: time.monotonic() > began + 0.5)
+    assert bench.lives(order)
+    assert list(bench.out(order).iterdir()) == []
+    released = time.time()
+    job = runner.start(order)
+    assert job.pid == pid
+    ended = finish(job)
+    assert (ended.outcome, ended.reason) == (Outcome.OK, "")
+    assert bench.imported(order) == repr(("1001", ""))
+    said = (bench.layout.run(1, 1) / "log.txt").read_text()
+    assert float(said.removeprefix("val_bpb: ")) >= released
+    early_s = ended.record["early_s"]
+    assert isinstance(early_s, float)
+    assert early_s >= 0.5
+    assert ended.seconds < time.time() - released + 0.1, "its clock began with its run"
+
+
+def test_the_deadline_of_one_that_was_prepared_counts_from_its_beginning(bench: Bench) -> None:
+    run = UNGATED.model_copy(
+        update={"command": "sleep 60", "budget_s": 0.2, "setup_s": 0.1, "export_s": 0.1, "grace_s": 0.1}
+    )
+    runner, order = bench.runner(run, device="none"), bench.order(1, "plain")
+    runner.prepare(order)
+    began = time.monotonic()
+    wait_until(lambda: time.monotonic() > began + 0.8)
+    assert bench.lives(order)
+    ended = finish(runner.start(order))
+    assert (ended.outcome, ended.crash) == (Outcome.CRASH, CrashKind.DEADLINE)
+    assert 0.4 < ended.seconds < 20
+
+
+def test_one_that_never_began_is_no_remains_of_a_run_and_one_that_did_and_ended_is(bench: Bench) -> None:
+    """As a killed supervisor leaves them, if the shim saw the shell's end before it saw that of the supervisor."""
+    runner, never, ended = bench.runner(UNGATED, device="none"), bench.order(1, "plain"), bench.order(2, "plain")
+    runner.prepare(never)
+    wait_until(lambda: shell_of(bench, never) != 0)
+    os.kill(shell_of(bench, never), signal.SIGKILL)
+    wait_until(lambda: (bench.layout.run(1, 1) / "exit.json").exists())
+    assert bench.runner(UNGATED, device="none").remains(never) is None
+    runner.prepare(ended)
+    told = finish(runner.start(ended))
+    assert bench.runner(UNGATED, device="none").remains(ended) == told
+
+
+def test_after_kill_minus_nine_one_that_is_held_is_gone(bench: Bench) -> None:
+    order = bench.order(1, "plain")
+    command = [sys.executable, "-m", "tests.adapters.preparing", str(bench.layout.root), json.dumps(asdict(order))]
+    environment = {**os.environ, "UNGATED": "1"}
+    with subprocess.Popen(
+        command, cwd=Path(__file__).parents[2], stdout=subprocess.PIPE, text=True, env=environment
+    ) as supervisor:
+        assert supervisor.stdout is not None
+        assert supervisor.stdout.readline() == "prepared\n"
+        wait_until(lambda: shell_of(bench, order) != 0)
+        os.kill(supervisor.pid, signal.SIGKILL)
+    wait_until(lambda: not bench.lives(order))
+    runner = bench.runner(UNGATED, device="none")
+    assert runner.remains(order) is None
     assert finish(runner.start(order)).outcome is Outcome.OK

@@ -53,3 +53,19 @@ def test_what_cannot_be_moved_is_removed_where_it_is(hostile: Path) -> None:
         (hostile / "trash").write_text("no folder")
         bin_.throw(full(hostile / "a"))
         assert not (hostile / "a").exists()
+
+
+def test_whoever_needs_the_room_can_wait_for_it(hostile: Path) -> None:
+    with trash(hostile / "trash") as (bin_, _):
+        for number in range(20):
+            bin_.throw(full(hostile / str(number)))
+        bin_.settle()
+        assert list((hostile / "trash").iterdir()) == []
+    bin_.settle()
+
+
+def test_before_the_trash_is_opened_things_are_removed_where_they_are(hostile: Path) -> None:
+    bin_ = Trash(hostile / "trash", print)
+    bin_.throw(full(hostile / "a"))
+    bin_.settle()
+    assert not (hostile / "a").exists()

@@ -1,6 +1,7 @@
 """train.py: its profiles, its parts, and one whole run by hand and under a gun, scored."""
 
 import ast
+import copy
 import gc
 import json
 import os
@@ -80,6 +81,8 @@ def test_the_model_in_bfloat16_is_close_to_itself_in_float32() -> None:
     tokens = torch.randint(64, (3, 32))
     with torch.no_grad():
         difference = (exact(tokens) - rough(tokens)).abs().max()
+        stored = copy.deepcopy(rough).to(torch.bfloat16)
+        assert torch.equal(rough(tokens), stored(tokens)), "weights are stored in the type that they are used in"
     assert rough(tokens).dtype == torch.float32
     assert 0 < float(difference) < 0.1
 

@@ -26,6 +26,8 @@ IMPORTS = {
         "ralph.adapters.agents.llm.remembered",
         "anthropic",
         "anthropic.resources.messages",
+        "httpcore2",
+        "truststore",
     ),
     "openai": (
         "ralph.adapters.agents.llm.research",
@@ -35,6 +37,8 @@ IMPORTS = {
         "openai",
         "openai.resources.chat.completions",
         "openai.resources.responses",
+        "httpcore2",
+        "truststore",
     ),
 }
 MOST_FDS = 1

@@ -12,9 +12,11 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Generic, TypeVar
 
+from ralph.core import pruning
+from ralph.core.curves import POINTS, Curve
 from ralph.errors import MovedBranchError, RefusedError
 from ralph.events import AgentEnded, Entry, Event, RunEnded, Scored
-from ralph.model import AgentOutcome, Change, CrashKind, JsonValue, Learning, Outcome, Proposal
+from ralph.model import AgentOutcome, Change, CrashKind, EarlyStop, JsonValue, Learning, Outcome, Proposal
 from ralph.ports import AgentOrder, Job, News, RunOrder, ScoreOrder, Signals
 
 T = TypeVar("T")
@@ -94,8 +96,9 @@ class TimedJob(Generic[T]):
         """There is nothing to select on."""
         return None
 
-    def news(self) -> None:
+    def news(self) -> News | None:
         """There is none."""
+        return None
 
     def poll(self) -> T | None:
         """The result once its time has come."""
@@ -113,11 +116,13 @@ class Lab:
 
     `provider` may end an agent in the plan's place, at this hour of the laboratory: a usage limit, an empty purse.
     `usd` and `tokens` are what each agent that proposes has spent. `busy` says who disturbs a run's device at an hour.
+    `curve` is the loss that a run logs at a share of its `budget_s`; without it none log any.
     """
 
     plan: Callable[[int], Plan]
     provider: Callable[[AgentOrder, datetime], AgentEnded | None] | None = None
     busy: Callable[[RunOrder, datetime], str] | None = None
+    curve: Callable[[RunOrder, float], float] | None = None
     usd: float = 0.0
     tokens: int = 0
     clock: LabClock = field(default_factory=LabClock)
@@ -125,6 +130,7 @@ class Lab:
     baseline: float = 1.0
     agent_s: float = 25.0
     run_s: float = 325.0
+    budget_s: float = 300.0
     setup_s: float = 0.0  # of run_s; a run that is prepared has it behind it by its start, as far as there was time
     score_s: float = 5.0
     started: list[str] = field(default_factory=list)
@@ -184,11 +190,39 @@ class LabAgents:
         return Proposal(hypothesis=plan.hypothesis, learnings=plan.learnings, replicates=plan.replicates)
 
 
+class LabRun(TimedJob[RunEnded]):
+    """A run that logs as planned while it trains, and can be ended before its time. `go_s` is when training begins."""
+
+    def __init__(self, lab: Lab, result: RunEnded, marks: Mapping[tuple[int, int], EarlyStop]) -> None:
+        super().__init__(lab.clock, result.seconds, result)
+        self._lab, self._began, self._marks = lab, lab.clock.seconds, marks
+        self.go_s = self._began + result.setup_s
+
+    def news(self) -> News | None:
+        """How long it has trained, if it logs anything."""
+        seconds = self._lab.clock.seconds - self.go_s
+        if self._lab.curve is None or not 0 <= seconds < self._lab.budget_s:
+            return None
+        return News(stage="training", stage_s=seconds)
+
+    def poll(self) -> RunEnded | None:
+        """The planned end, or that of a run that was stopped."""
+        ended = super().poll()
+        early = self._marks.get((ended.id, ended.run)) if ended else None
+        if ended is None or early is None or early.spared or ended.disturbed:
+            return replace(ended, early=early) if ended else None
+        took = self.due - self._began
+        stopped = replace(ended, outcome=Outcome.STOPPED, crash=None, reason=pruning.reason(early), early=early)
+        return replace(stopped, curve=(), seconds=took, train_s=self.due - self.go_s)
+
+
 class LabRunner:
     """Runs that take their time and end as planned. One that is prepared has a shorter set-up."""
 
     def __init__(self, lab: Lab) -> None:
         self._lab = lab
+        self._marks: dict[tuple[int, int], EarlyStop] = {}
+        self._go_s: dict[tuple[int, int], float] = {}
         self._waiting: dict[RunOrder, float] = {}  # since when
 
     def remains(self, order: RunOrder) -> RunEnded | None:
@@ -235,6 +269,7 @@ class LabRunner:
             id=order.id,
             run=order.run,
             outcome=outcome,
+            curve=self._logged(order, lab.budget_s),
             crash=plan.crash if crashed else None,
             reason=disturbed or (f"scripted: {plan.crash or plan.outcome}" if outcome is not Outcome.OK else ""),
             disturbed=disturbed,
@@ -244,7 +279,24 @@ class LabRunner:
             train_s=lab.run_s - lab.setup_s,
             peak_bytes=2**30,
         )
-        return TimedJob(lab.clock, ended.seconds, ended)
+        run = LabRun(lab, ended, self._marks)
+        self._go_s[(order.id, order.run)] = run.go_s
+        return run
+
+    def curve(self, order: RunOrder) -> Curve:
+        """What it has logged by now."""
+        return self._logged(order, self._lab.clock.seconds - self._go_s[(order.id, order.run)])
+
+    def mark(self, order: RunOrder, early: EarlyStop) -> None:
+        """Remember it until the run is over."""
+        self._marks[(order.id, order.run)] = early
+
+    def _logged(self, order: RunOrder, seconds: float) -> Curve:
+        lab = self._lab
+        if lab.curve is None:
+            return ()
+        shares = [point / POINTS for point in range(1, POINTS + 1)]
+        return tuple(lab.curve(order, share) if share * lab.budget_s <= seconds else None for share in shares)
 
 
 class LabScorer:
@@ -382,9 +434,11 @@ class LabControl:
         return self._lab.signals
 
     def wait(self, jobs: Iterable[Job[object]], timeout_s: float) -> None:
-        """Jump to the earliest end."""
+        """Jump to the earliest end, or beginning of a training that logs."""
         clock = self._lab.clock
         dues = [job.due for job in jobs if isinstance(job, TimedJob)]
+        if self._lab.curve:
+            dues += [job.go_s for job in jobs if isinstance(job, LabRun) and job.go_s > clock.seconds]
         clock.seconds = max(clock.seconds, min([*heapq.nsmallest(1, dues), clock.seconds + timeout_s]))
 
 

@@ -26,6 +26,7 @@ from tests.conftest import git
 from tests.provider import Provider, Reply, ToolCall, Usage
 
 LEVELS = [SandboxLevel.NONE, SandboxLevel.BWRAP]
+KEPT_IN = [*LEVELS, SandboxLevel.LANDLOCK]  # there those that call a provider have no standby
 
 pytestmark = pytest.mark.usefixtures("subreaper")
 
@@ -93,7 +94,7 @@ def desk_at(repository: Path, level: SandboxLevel, agents: Mapping[str, Any]) ->
     )
 
 
-@pytest.fixture(params=LEVELS)
+@pytest.fixture(params=KEPT_IN)
 def desk(request: pytest.FixtureRequest, repository: Path) -> Desk:
     return desk_at(repository, request.param, {})
 
