@@ -36,8 +36,12 @@ class Clock(Protocol):
 class Ledger(Protocol):
     """The append-only record of events."""
 
-    def append(self, event: Event) -> Entry:
-        """Make `event` durable, then return its entry."""
+    def append(self, event: Event, *, durable: bool = True) -> Entry:
+        """Write `event` behind the others, then return its entry; with `durable` they all are by then."""
+        ...
+
+    def sync(self) -> None:
+        """Make durable what is not yet."""
         ...
 
     def entries(self) -> Iterator[Entry]:

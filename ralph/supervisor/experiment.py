@@ -59,6 +59,7 @@ class Experiments:
         self._world, self._state, self._options, self._record = world, state, brief_options, record
         self._mix = mix
         self._slept_before: dict[JobKey, float] = {}  # the clock's word when a run began
+        self._spent_trees: list[str] = []
         self._prepared: dict[int, RunOrder] = {}  # by experiment: whose process was started before it has a lane
 
     def begins(self, action: Action) -> bool:
@@ -74,7 +75,9 @@ class Experiments:
                 return False
 
     def perform(self, action: Effect) -> None:
-        """Carry out one effect, or see to it that it is under way."""
+        """Carry out one effect, or see to it that it is under way. What it follows from is durable before."""
+        if not isinstance(action, Score):  # many scores are there already and only have to be read
+            self._world.ledger.sync()
         match action:
             case Brief():
                 self._brief(action)
@@ -123,8 +126,13 @@ class Experiments:
         self._world.reach(f"{result.kind}-unrecorded")
         self._record(result)
         if isinstance(result, RunEnded):
-            self._world.repo.discard(_run_tree(result.id, result.run))
+            self._spent_trees.append(_run_tree(result.id, result.run))
         self._world.reach(result.kind)
+
+    def tidy(self) -> None:
+        """Away with the checkouts of runs that are over: for a moment in which nobody waits."""
+        while self._spent_trees:
+            self._world.repo.discard(self._spent_trees.pop())
 
     # --- from brief to commit
 
@@ -346,6 +354,7 @@ class Experiments:
         if remains is not None and remains.outcome is not Outcome.VOID:  # a failure of its own is tried once more
             self._finish(remains)
             return
+        world.ledger.sync()
         self.jobs[key] = world.scorer.start(order)
         world.reach("score_started")
 

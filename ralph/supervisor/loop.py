@@ -23,7 +23,9 @@ from ralph.events import (
     LaneWaits,
     Paused,
     Resumed,
+    RunEnded,
     RunStarted,
+    Scored,
     Settled,
     StopRequested,
     SupervisorStarted,
@@ -33,6 +35,8 @@ from ralph.ports import News, World
 from ralph.supervisor.early_stops import EarlyStops
 from ralph.supervisor.experiment import Experiments
 
+# What is found out or decided has no effect by itself: the first effect that follows makes all of it durable at once.
+FOUND = RunEnded | Scored | Judged
 STOP_WITHIN_S = 30.0  # how long the end waits for killed process trees to be gone
 
 
@@ -123,6 +127,8 @@ class Supervisor:
             self._experiments.collect()
             self._note_who_has_the_device()
             if self.state.seq == before:  # whoever works needs nothing of us now: the time for what nobody waits for
+                self._world.ledger.sync()
+                self._experiments.tidy()
                 self._report()
                 self._show_verdict()
                 self._world.watcher.tick(self._news())
@@ -163,7 +169,7 @@ class Supervisor:
             self._record(Resumed(by=wish.by))
 
     def _record(self, event: Event) -> None:
-        entry = self._world.ledger.append(event)
+        entry = self._world.ledger.append(event, durable=not isinstance(event, FOUND))
         self.state.apply(entry)
         self._stale_report = True
         self._world.watcher.event(entry)
@@ -213,6 +219,8 @@ class Supervisor:
             self._world.control.wait(jobs, 1.0)
             jobs = [job for job in jobs if job.poll() is None]
         self._experiments.jobs.clear()
+        with contextlib.suppress(OSError):  # a checkout more or less must not hide how it ended
+            self._experiments.tidy()
 
 
 def _in_time(actions: list[Action]) -> list[Action]:

@@ -73,12 +73,19 @@ class MemoryLedger:
     def __init__(self, clock: LabClock) -> None:
         self._clock = clock
         self.log: list[Entry] = []
+        self.lasting = 0
 
-    def append(self, event: Event) -> Entry:
-        """Remember `event`."""
+    def append(self, event: Event, *, durable: bool = True) -> Entry:
+        """Remember `event`; `lasting` is how many of all would outlive a power cut."""
         entry = Entry(seq=len(self.log) + 1, at=self._clock.utc(), event=event)
         self.log.append(entry)
+        if durable:
+            self.sync()
         return entry
+
+    def sync(self) -> None:
+        """All of them."""
+        self.lasting = len(self.log)
 
     def entries(self) -> Iterator[Entry]:
         """Everything so far."""
