@@ -14,7 +14,7 @@ def loop(own_s: float, share_of_agent: float, scale: float = 100.0) -> dict[floa
 
 
 def test_the_first_runs_do_not_count_and_a_gap_is_from_an_end_to_the_next_beginning() -> None:
-    times = times_of([(0, 1), (1, 2), (10, 13), (14, 17), (18.5, 21.5)])
+    times = times_of([(0, 1), (1, 2), (10, 13), (14, 17), (18.5, 21.5)], 3)
     assert (times.run_s, times.idle_s) == (3.0, 1.25)
     assert times.duty == pytest.approx(3 / 4.25)
 
