@@ -208,7 +208,7 @@ def waiting_share(folder: Path) -> float:
         before, at = process.cpu_times(), time.monotonic()
         time.sleep(WAIT_S)
         after = process.cpu_times()
-        return (after.user + after.system - before.user - before.system) / (time.monotonic() - at)
+        return max(0.0, after.user + after.system - before.user - before.system) / (time.monotonic() - at)
     finally:
         loop.terminate()
         loop.terminate()
