@@ -219,7 +219,7 @@ def headline(told: Mapping[str, Any]) -> list[dict[str, Any]]:
         },
         {
             "what": "duty at 300 s runs, agents of up to 90 s",
-            "ralph": f"{least:.3f}",
+            "ralph": f"{least:.4f}",
             "beside": {
                 **{name: f"{min(each['duty_at_300_s'].values()):.3f}" for name, each in rivals.items()},
                 "the ancestor, agent of 25 s": f"{RUN_S / ANCESTOR_S:.2f}",

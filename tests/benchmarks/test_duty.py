@@ -43,7 +43,7 @@ def test_the_table_and_the_headline_name_every_loop_and_who_is_missing() -> None
     assert any(line.endswith("left out: not installed") for line in lines)
     idle, duty, per_hour = headline(told["loops"])  # type: ignore[arg-type]
     assert idle["beside"] == {"other": "20 and 22 ms"}
-    assert (duty["ralph"], duty["beside"]["the ancestor, agent of 25 s"]) == ("0.998", "0.85")
+    assert (duty["ralph"], duty["beside"]["the ancestor, agent of 25 s"]) == ("0.9980", "0.85")
     assert per_hour["ralph"] == "1.17 times"
 
 
