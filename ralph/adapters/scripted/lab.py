@@ -86,16 +86,24 @@ class MemoryLedger:
 class TimedJob(Generic[T]):
     """A job whose result is known and whose end is a moment of the laboratory's clock."""
 
-    def __init__(self, clock: LabClock, seconds: float, result: T) -> None:
-        self._clock, self._result = clock, result
+    def __init__(self, clock: LabClock, seconds: float, result: T, export_s: float = 0.0) -> None:
+        self._clock, self._result, self._export_s = clock, result, export_s
         self.due = clock.seconds + seconds
+
+    @property
+    def news_at(self) -> float:
+        """When it next has something to say."""
+        exports = self.due - self._export_s
+        return exports if self._clock.seconds < exports else self.due
 
     def fileno(self) -> int | None:
         """There is nothing to select on."""
         return None
 
-    def news(self) -> None:
-        """There is none."""
+    def news(self) -> News | None:
+        """That it exports, as soon as it does."""
+        export_s = self._clock.seconds - (self.due - self._export_s)
+        return News(stage="export", stage_s=export_s) if self._export_s and export_s >= 0 else None
 
     def poll(self) -> T | None:
         """The result once its time has come."""
@@ -126,7 +134,9 @@ class Lab:
     agent_s: float = 25.0
     run_s: float = 325.0
     setup_s: float = 0.0  # of run_s; a run that is prepared has it behind it by its start, as far as there was time
+    export_s: float = 0.0  # the last of run_s
     score_s: float = 5.0
+    import_s: float = 0.0  # of score_s; likewise, of a scorer that is prepared
     started: list[str] = field(default_factory=list)
     expected: AgentOrder | None = None  # whose agent stands by
     signals: Signals = field(default_factory=Signals)
@@ -244,14 +254,15 @@ class LabRunner:
             train_s=lab.run_s - lab.setup_s,
             peak_bytes=2**30,
         )
-        return TimedJob(lab.clock, ended.seconds, ended)
+        return TimedJob(lab.clock, ended.seconds, ended, lab.export_s)
 
 
 class LabScorer:
-    """The truth plus noise that depends on the seed alone."""
+    """The truth plus noise that depends on the seed alone. One that is prepared has imported by its start."""
 
     def __init__(self, lab: Lab) -> None:
         self._lab = lab
+        self._waiting: dict[ScoreOrder, float] = {}  # since when
 
     def broken_seal(self) -> str:
         """A laboratory's seal holds."""
@@ -262,14 +273,28 @@ class LabScorer:
         del order
         return None
 
+    def prepare(self, order: ScoreOrder) -> None:
+        """Import from now on."""
+        if order not in self._waiting:
+            self._lab.started.append(f"prepare score {order.id}.{order.run}")
+            self._waiting[order] = self._lab.clock.seconds
+
+    def drop(self, order: ScoreOrder | None = None) -> None:
+        """Forget it, or all of them."""
+        for waiting in [each for each in self._waiting if order in (None, each)]:
+            self._lab.started.append(f"drop score {waiting.id}.{waiting.run}")
+            del self._waiting[waiting]
+
     def start(self, order: ScoreOrder) -> Job[Scored]:
         """Score with noise."""
         lab = self._lab
+        since = self._waiting.pop(order, lab.clock.seconds)
+        score_s = lab.score_s - min(lab.import_s, lab.clock.seconds - since)
         lab.started.append(f"{'audit' if order.audit else 'score'} {order.id}.{order.run}")
         noise = random.Random(order.seed + (AUDIT_SEED if order.audit else 0)).gauss(0.0, lab.sigma)
         truth = lab.audit_truth(order.commit) if order.audit else lab.truth(order.commit)
-        scored = Scored(id=order.id, run=order.run, outcome=Outcome.OK, score=truth + noise, seconds=lab.score_s)
-        return TimedJob(lab.clock, lab.score_s, scored)
+        scored = Scored(id=order.id, run=order.run, outcome=Outcome.OK, score=truth + noise, seconds=score_s)
+        return TimedJob(lab.clock, score_s, scored)
 
 
 class LabRepo:
@@ -382,9 +407,9 @@ class LabControl:
         return self._lab.signals
 
     def wait(self, jobs: Iterable[Job[object]], timeout_s: float) -> None:
-        """Jump to the earliest end."""
+        """Jump to the earliest news."""
         clock = self._lab.clock
-        dues = [job.due for job in jobs if isinstance(job, TimedJob)]
+        dues = [job.news_at for job in jobs if isinstance(job, TimedJob)]
         clock.seconds = max(clock.seconds, min([*heapq.nsmallest(1, dues), clock.seconds + timeout_s]))
 
 
