@@ -8,7 +8,7 @@ results.
 import subprocess
 import sys
 
-EVERYWHERE = ("keep_rule", "mix", "tuner", "duplicates", "overhead", "duty", "lanes")
+EVERYWHERE = ("keep_rule", "mix", "tuner", "duplicates", "overhead", "duty", "lanes", "prune")
 BY_NAME = ("default_arena", "night", "scale", "cuda_check", "train_cuda")
 
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-from ralph.adapters.git import IDENTITY
+from ralph.adapters.git_command import IDENTITY
 from ralph.adapters.ledger import encode
 from ralph.events import (
     AgentEnded,

@@ -8,6 +8,7 @@ without one, and results that are not there, are left out.
 """
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -27,10 +28,15 @@ def rows(results: Path = RESULTS) -> list[str]:
         told: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
         for line in told.get("headline", ()):
             beside = ", ".join(f"{name}: {value}" for name, value in line.get("beside", {}).items())
-            by = f"[{file.stem}](benchmarks/results/{file.name})"
+            by = f"[{file.stem}](benchmarks/results/{file.name}){_where(told.get('machine', {}))}"
             cells = (line["what"], line["ralph"], beside, line.get("aim", ""), by)
             found.append("| " + " | ".join(str(cell).replace("|", "/") for cell in cells) + " |")
     return found
+
+
+def _where(machine: Mapping[str, Any]) -> str:
+    """How busy the machine was with other things, where that was looked at: it is in all times."""
+    return f", load {machine['load']} on {machine['cores']} cores" if {"load", "cores"} <= machine.keys() else ""
 
 
 def main() -> None:

@@ -92,6 +92,13 @@ class KeepTable(_Table):
     min_effect: float = Field(default=0.0, ge=0)
 
 
+class PruneTable(_Table):
+    """[prune]: stopping hopeless runs early, in an arena with the starting gun."""
+
+    false_stop_rate: float = Field(default=0.05, ge=0, le=0.5)
+    spot_checks: float = Field(default=0.1, gt=0, le=1)
+
+
 class LanesTable(_Table):
     """[lanes]: runs side by side. `devices` are GPUs, by default all of one kind that run.device allows; `count` lanes
     where run.device = "none".
@@ -220,6 +227,7 @@ class Config(_Table):
     data: DataTable = DataTable()
     score: ScoreTable = ScoreTable()
     keep: KeepTable = KeepTable()
+    prune: PruneTable = PruneTable()
     agent: AgentTable = AgentTable()
     agents: dict[str, AgentEntry] = Field(default_factory=dict)
     budget: BudgetTable = BudgetTable()

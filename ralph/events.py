@@ -15,6 +15,7 @@ from ralph.model import (
     AgentOutcome,
     ArenaRecord,
     CrashKind,
+    EarlyStop,
     JsonValue,
     Learning,
     Outcome,
@@ -201,7 +202,9 @@ class RunEnded:
     """The run and its whole process tree are gone.
 
     `disturbed` says by what, where the outcome is void because its device was not its own. In `record`, what begins
-    with `device_` was seen of the device while it trained.
+    with `device_` was seen of the device while it trained. `curve` is the loss that it logged, smoothed, at equal
+    shares of its budget, the whole of it last; null where it logged nothing. `early` says why it was to be stopped
+    before its time.
     """
 
     id: int
@@ -217,6 +220,8 @@ class RunEnded:
     peak_bytes: int = 0
     disturbed: str = ""
     record: Mapping[str, JsonValue] = field(default_factory=dict)
+    curve: tuple[float | None, ...] = ()
+    early: EarlyStop | None = None
     kind: Literal["run_ended"] = "run_ended"
 
 

@@ -61,6 +61,7 @@ class Outcome(StrEnum):
     CRASH = "crash"
     INVALID = "invalid"
     VOID = "void"
+    STOPPED = "stopped"  # a run that was hopeless, ended before its time
 
 
 class AgentOutcome(StrEnum):
@@ -171,10 +172,26 @@ class Document:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class EarlyStop:
+    """Why a run was to be ended at a share of its budget: its loss was further `behind` the incumbent's than `allowed`.
+
+    `expected` is by how much its score would have differed from the incumbent's, as those did that looked alike, in the
+    metric's own sign. `spared`: it went on to the end all the same, as a spot check.
+    """
+
+    share: float
+    behind: float
+    allowed: float
+    expected: float | None = None
+    spared: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Run:
     """One timed execution with one seed on one lane, as far as it has come. Seconds are wall clock; bytes are bytes.
 
-    `disturbed` says what spoilt it, if its device was not its own; `device`, what was seen of the device meanwhile.
+    `disturbed` says what spoilt it, if its device was not its own; `device`, what was seen of the device meanwhile;
+    `early`, why it was to be stopped before its time.
     """
 
     number: int
@@ -193,6 +210,7 @@ class Run:
     peak_bytes: int = 0
     disturbed: str = ""
     device: Mapping[str, JsonValue] = field(default_factory=dict)
+    early: EarlyStop | None = None
     scored: Outcome | None = None
     score: float | None = None
     score_se: float | None = None
@@ -287,6 +305,11 @@ class Experiment:
     def run_s(self) -> float:
         """Seconds on the device, all runs together."""
         return sum(r.seconds for r in self.runs)
+
+    @property
+    def early(self) -> EarlyStop | None:
+        """Why its last run was stopped before its time; None when it was not, or went on all the same."""
+        return self.runs[-1].early if self.runs and self.runs[-1].outcome is Outcome.STOPPED else None
 
     @property
     def open_run(self) -> Run | None:

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Protocol, TypeVar
 
 from ralph.events import AgentEnded, Entry, Event, RunEnded, Scored
-from ralph.model import Change, Document, Learning, Proposal
+from ralph.model import Change, Document, EarlyStop, Learning, Proposal
 
 T_co = TypeVar("T_co", covariant=True)
 
@@ -36,8 +36,12 @@ class Clock(Protocol):
 class Ledger(Protocol):
     """The append-only record of events."""
 
-    def append(self, event: Event) -> Entry:
-        """Make `event` durable, then return its entry."""
+    def append(self, event: Event, *, durable: bool = True) -> Entry:
+        """Write `event` behind the others, then return its entry; with `durable` they all are by then."""
+        ...
+
+    def sync(self) -> None:
+        """Make durable what is not yet."""
         ...
 
     def entries(self) -> Iterator[Entry]:
@@ -233,6 +237,14 @@ class Runner(Protocol):
 
     def start(self, order: RunOrder) -> Job[RunEnded]:
         """Start the run: with the process prepared for this very order if there is one, else with a new one."""
+        ...
+
+    def curve(self, order: RunOrder) -> tuple[float | None, ...]:
+        """Its loss so far, as `RunEnded.curve` will have it, by its own word; empty if it logs none."""
+        ...
+
+    def mark(self, order: RunOrder, early: EarlyStop) -> None:
+        """Put on record that it is to be stopped, or spared: its `RunEnded` says so, also after a restart."""
         ...
 
 

@@ -12,13 +12,9 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import BinaryIO
 
-from git import Git as PyGit
-from git import Repo as PyRepo
-from git.exc import GitCommandError
-from git.exc import GitError as PyGitError
-
 from ralph.adapters.carrying import carried_over
 from ralph.adapters.files import is_empty_folder, remove_tree
+from ralph.adapters.git_command import opened, run
 from ralph.adapters.git_output import SUBMODULE, Changed, read_changes, read_objects
 from ralph.adapters.housekeeping import Housekeeping
 from ralph.adapters.redaction import refuse_secret
@@ -30,19 +26,6 @@ from ralph.core.syntax import syntax_error
 from ralph.errors import ConfigError, GitError, MovedBranchError, RefusedError
 from ralph.model import Change
 
-IDENTITY = {
-    "GIT_AUTHOR_NAME": "ralph",
-    "GIT_AUTHOR_EMAIL": "ralph@localhost",
-    "GIT_COMMITTER_NAME": "ralph",
-    "GIT_COMMITTER_EMAIL": "ralph@localhost",
-    "GIT_OPTIONAL_LOCKS": "0",  # reading must never refresh, and so lock, the user's index
-}
-SETTINGS = (
-    "core.hooksPath=/dev/null", "core.fsmonitor=false", "gc.auto=0", "commit.gpgSign=false",
-    # An index of ours outlives an agent. By its times and inode an edited file shows, whatever the agent did to them.
-    "core.trustctime=true", "core.checkStat=default", "core.untrackedCache=false", "core.splitIndex=false",
-)  # fmt: skip
-OPTIONS = tuple(word for setting in SETTINGS for word in ("-c", setting))
 NOTES = "ralph"
 DRAFT_CHARACTERS = 12_000
 EMPTY_TREE = "4b825dc642cb6eb9a060e54bf8d69288fbee4904"
@@ -79,19 +62,7 @@ class GitRepo:
         Raises:
             ConfigError: when there is no repository, or git refuses it.
         """
-        try:
-            self._repo = PyRepo(arena, search_parent_directories=True, expand_vars=False)
-            top = self._repo.working_tree_dir
-            if top is None:
-                raise ConfigError(f"{arena} is in a bare repository; ralph needs a checkout")
-            self._top = Path(top).resolve()
-            PyGit("/").execute(["git", "-C", top, "rev-parse", "--git-dir"])
-        except GitCommandError as error:
-            raise ConfigError(f"git refuses {arena}: {_stderr(error)}") from None
-        except PyGitError:
-            raise ConfigError(
-                f"{arena} is not in a git repository. Run `git init`, add your files and commit them"
-            ) from None
+        self._top = opened(arena)
         self._common = Path(self._git("rev-parse", "--path-format=absolute", "--git-common-dir"))
         self._trees, self._redact, self._remove = trees, redact, remove
         self._house = Housekeeping(self._common, self._git)
@@ -480,21 +451,8 @@ class GitRepo:
         """Run git in the user's repository; with `tree`, on that worktree through an index of our own."""
         ours = {} if tree is None else {"GIT_DIR": str(self._common), "GIT_WORK_TREE": str(tree)}
         index = {} if tree is None else {"GIT_INDEX_FILE": str(self._index(tree))}
-        try:
-            # by -C: GitPython would take a `$HOME` in a folder's name for the variable, and end up elsewhere
-            out: object = PyGit("/").execute(
-                ["git", "-C", str(tree or self._top), *OPTIONS, *args], env={**IDENTITY, **ours, **index, **env},
-                stdout_as_string=False, strip_newline_in_stdout=False, istream=stdin,
-            )  # fmt: skip
-        except GitCommandError as error:
-            raise GitError(f"git {' '.join(args[:2])}: {_stderr(error)}") from None
-        return out if isinstance(out, bytes) else str(out).encode()
+        return run(tree or self._top, args, env={**ours, **index, **env}, stdin=stdin)
 
 
 def _texts(contents: Mapping[str, bytes]) -> dict[str, str]:
     return {path: data.decode(errors="replace") for path, data in contents.items()}
-
-
-def _stderr(error: GitCommandError) -> str:
-    text = str(error.stderr).strip().removeprefix("stderr:").strip().strip("'")
-    return " ".join(text.split())[:400] or f"exit status {error.status}"

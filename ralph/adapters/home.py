@@ -49,7 +49,7 @@ def programs_in(home: Path, path: str) -> tuple[Path, ...]:
     ours = [place for place in folders if _inside(place.resolve(), home)]
     links = [link.resolve() for place in ours for link in place.iterdir() if link.is_symlink()]
     tools = [home / name for name in TOOLS]
-    bins = {place.resolve() for place in ours} | {link.parent for link in links if _inside(link.parent, home)}
+    bins = {place.resolve() for place in ours} | {_whole(link) for link in links if _inside(link.parent, home)}
     beside = [folder.parent / name for folder in bins if folder.name == "bin" for name in BESIDE]
     found = {*bins, *beside, *(tool.resolve() for tool in tools)}
     return tuple(sorted(place for place in found if place.exists()))
@@ -69,3 +69,9 @@ def values_of(environment: Mapping[str, str], names: Iterable[str]) -> list[str]
 
 def _inside(path: Path, home: Path) -> bool:
     return path != home and path.is_relative_to(home)
+
+
+def _whole(program: Path) -> Path:
+    """The folder of a program; of one that npm installed, the outermost `node_modules`, where what it needs is."""
+    modules = [folder for folder in program.parents if folder.name == "node_modules"]
+    return modules[-1] if modules else program.parent

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from ralph.config import Config
 from ralph.errors import ConfigError
 from ralph.events import RunEnded, Scored
+from ralph.model import EarlyStop
 from ralph.ports import Job, Runner, RunOrder, ScoreOrder, Scorer
 
 
@@ -79,6 +80,14 @@ class LaneRunner:
     def start(self, order: RunOrder) -> Job[RunEnded]:
         """Start the run on its lane."""
         return self._of(order).start(order)
+
+    def curve(self, order: RunOrder) -> tuple[float | None, ...]:
+        """Its loss so far."""
+        return self._of(order).curve(order)
+
+    def mark(self, order: RunOrder, early: EarlyStop) -> None:
+        """Put on record that it is to be stopped, or spared."""
+        self._of(order).mark(order, early)
 
 
 class LaneScorer:

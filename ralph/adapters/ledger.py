@@ -1,4 +1,4 @@
-"""The ledger on disk: JSON lines, one write and one fsync each, chained by checksums.
+"""The ledger on disk: JSON lines, one write each, fsynced before anything follows from them, chained by checksums.
 
 A line is `{"v":1,"seq":7,"at":"…Z","event":{…},"sum":"…"}`. `sum` is the first 16 hex digits of the SHA-256 of the line
 before it (its own `sum` included) and of this line without its `sum`, so a changed, lost or swapped line shows.
@@ -126,14 +126,17 @@ class FileLedger:
         self._loaded = list(read_entries(path, self.mark))
         self.torn = self._cut_torn_tail()
         self._size = os.fstat(self._fd).st_size
+        self._unsynced = False
 
     def entries(self) -> Iterator[Entry]:
         """All entries found on opening; they are handed out once, so that memory is not held twice."""
         loaded, self._loaded = self._loaded, []
         return iter(loaded)
 
-    def append(self, event: Event) -> Entry:
-        """Write, fsync, and only then answer.
+    def append(self, event: Event, *, durable: bool = True) -> Entry:
+        """Write, and with `durable` fsync this entry and those before it; only then answer.
+
+        An entry that is not durable yet outlives the death of this process, but maybe not that of the machine.
 
         Raises:
             OSError: the disk is full or failing; the file is as it was before.
@@ -142,25 +145,42 @@ class FileLedger:
         entry = Entry(seq=self.mark.seq + 1, at=at.replace(microsecond=at.microsecond // 1000 * 1000), event=event)
         line, link = encode(entry, self.mark.link)
         try:
-            self._write(line)
+            self._write(line, durable)
         except OSError as error:
             if error.errno != errno.ENOSPC or not self._on_full():
                 raise
-            self._write(line)
+            self._write(line, durable)
         self.mark.step(entry, line, link)
         return entry
 
-    def _write(self, line: bytes) -> None:
+    def sync(self) -> None:
+        """Make durable what was written without that; nothing happens if there is nothing. Raises OSError."""
+        if not self._unsynced:
+            return
+        try:
+            self._flush()
+        except OSError as error:
+            if error.errno != errno.ENOSPC or not self._on_full():
+                raise
+            self._flush()
+
+    def _flush(self) -> None:
+        if self._sync:
+            os.fsync(self._fd)
+        self._unsynced = False
+
+    def _write(self, line: bytes, durable: bool) -> None:
         if os.fstat(self._fd).st_size != self._size:  # an append failed, and so did undoing it
             os.ftruncate(self._fd, self._size)
         try:
             write_all(self._fd, line)
-            if self._sync:
-                os.fsync(self._fd)
+            if durable:
+                self._flush()
         except OSError:
             os.ftruncate(self._fd, self._size)
             raise
         self._size += len(line)
+        self._unsynced = self._unsynced or not durable
 
     def close(self) -> None:
         """Release the file."""

@@ -189,7 +189,10 @@ def _id_of(row: str) -> object:
 
 def _json(value: object) -> str:
     """One line of JSON that any parser takes: numbers that are not finite become null."""
-    return json.dumps(_finite(value), allow_nan=False)
+    try:
+        return json.dumps(value, allow_nan=False)
+    except (TypeError, ValueError):
+        return json.dumps(_finite(value), allow_nan=False)
 
 
 def _finite(value: object) -> object:

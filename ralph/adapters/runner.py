@@ -19,6 +19,7 @@ from pathlib import Path
 from types import MappingProxyType
 
 from ralph.adapters.compiled import BASE, CompileCache, environment, program_of
+from ralph.adapters.curves import read_curve, read_early, write_early
 from ralph.adapters.data import PreparedData
 from ralph.adapters.domains import Domains, Start, finished, log_of, read_log, shell
 from ralph.adapters.files import write_atomic
@@ -26,16 +27,18 @@ from ralph.adapters.git import GitRepo
 from ralph.adapters.gun import Budget, Gun, Times
 from ralph.adapters.limits import LimitKind
 from ralph.adapters.machine import load_record
-from ralph.adapters.process import Child, Exit, ExitReason
+from ralph.adapters.process import Child, Exit, ExitReason, recorded_exit
 from ralph.adapters.redaction import redact_file, redact_folder
 from ralph.adapters.untrusted import UntrustedFileError, read_untrusted, read_untrusted_tail
 from ralph.config import RunTable
+from ralph.core import pruning
 from ralph.core.crash import classify, tail
+from ralph.core.curves import Curve
 from ralph.core.secrets import SHAPES_ONLY, Redactor
 from ralph.core.untrusted_json import flat, number, parse_object
 from ralph.events import RunEnded
 from ralph.layout import Layout
-from ralph.model import CrashKind, JsonValue, Outcome
+from ralph.model import CrashKind, EarlyStop, JsonValue, Outcome
 from ralph.ports import News, RunOrder
 
 OUT = "out"  # RALPH_RUN_DIR, below the domain's folder
@@ -109,7 +112,7 @@ class LocalRunner:
         folder = self._layout.run(order.id, order.run)
         exit_ = finished(folder)
         if exit_ is None:
-            return None
+            return self._stopped(order, recorded_exit(folder))
         try:
             phases = Phases(**json.loads((folder / TIMES).read_text()))
         except (OSError, ValueError, TypeError):
@@ -117,6 +120,19 @@ class LocalRunner:
                 return None  # nobody kept its clock to the end, or it never began
             phases = Phases()
         return self._result(order, exit_, phases)
+
+    def _stopped(self, order: RunOrder, exit_: Exit | None) -> RunEnded | None:
+        """The result of a run that was to be stopped early and is gone, whoever ended it in the end."""
+        early = read_early(self._layout.run(order.id, order.run))
+        return self._result(order, exit_, Phases()) if exit_ and early and not early.spared else None
+
+    def curve(self, order: RunOrder) -> Curve:
+        """What it has logged so far."""
+        return read_curve(self._layout.run(order.id, order.run), PROGRESS, self._run.budget_s)
+
+    def mark(self, order: RunOrder, early: EarlyStop) -> None:
+        """Put it beside the run, where the run cannot reach."""
+        write_early(self._layout.run(order.id, order.run), early)
 
     def prepare(self, order: RunOrder) -> None:
         """Start the command early, if the arena allows for it: it is not to touch the device until it is given it.
@@ -240,6 +256,10 @@ class LocalRunner:
         outcome, crash, reason = self._verdict(exit_, phases, log)
         if forfeited:
             outcome, crash, reason = Outcome.INVALID, None, forfeited
+        stop, train_s = read_early(folder), phases.train_s
+        if stop is not None and not stop.spared and exit_.reason in (ExitReason.KILLED, ExitReason.ORPHANED):
+            outcome, crash, reason = Outcome.STOPPED, None, pruning.reason(stop)
+            train_s = stop.share * self._run.budget_s
         report = _report(folder)
         peak = report.get("peak_bytes")
         gated_s = phases.setup_s + phases.train_s  # from the gun's start, a few milliseconds before the shim's clock
@@ -251,13 +271,15 @@ class LocalRunner:
             outcome=outcome,
             crash=crash,
             reason=reason,
-            tail=tail(log) if outcome is not Outcome.OK else "",
+            tail=tail(log) if outcome not in (Outcome.OK, Outcome.STOPPED) else "",
             setup_s=round(phases.setup_s, 3),
-            train_s=round(phases.train_s, 3),
+            train_s=round(train_s, 3),
             export_s=round(seconds - gated_s, 3) if phases.stopped else 0.0,
             seconds=round(seconds, 3),
             peak_bytes=peak if isinstance(peak, int) and peak > 0 else exit_.peak_bytes,
             record={**phases.record, **early, **{k: v for k, v in report.items() if k != "peak_bytes"}},
+            curve=self.curve(order) if self._run.gate else (),
+            early=stop,
         )
 
     def _verdict(self, exit_: Exit, phases: Phases, log: str) -> tuple[Outcome, CrashKind | None, str]:

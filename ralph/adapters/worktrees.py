@@ -5,9 +5,14 @@ the way, for instance those on a disk that is not mounted at the moment.
 """
 
 import contextlib
+import errno
+import itertools
+import os
+import shutil
+from collections.abc import Iterator
 from pathlib import Path
 
-from ralph.adapters.files import remove_tree
+TAKEN = (errno.EEXIST, errno.ENOTEMPTY, errno.ENOENT)  # at this very moment; or the folder above it was pruned
 
 
 def admin_folder(common: Path, tree: Path) -> Path | None:
@@ -31,33 +36,50 @@ def add_worktree(common: Path, tree: Path, commit: str) -> Path:
 
     Where it is to be, there is nothing or an empty folder.
 
-    Killed before the last line, it leaves a folder that `git worktree prune` takes away, as git itself would.
+    Killed before the last line, it leaves a tree that no worktree is. Whatever the user's git does meanwhile, it finds
+    all of it or nothing: of half a worktree `git gc` says that it is broken, and `git worktree prune` takes it away.
     """
-    admin = _fresh_folder(common / "worktrees", tree.name)
-    (admin / "commondir").write_text("../..\n")
-    (admin / "HEAD").write_text(f"{commit}\n")
-    (admin / "gitdir").write_text(f"{tree / '.git'}\n")
+    made = common / f"ralph-makes-{tree.name}-{os.getpid()}"
+    shutil.rmtree(made, ignore_errors=True)
+    made.mkdir()
+    (made / "commondir").write_text("../..\n")
+    (made / "HEAD").write_text(f"{commit}\n")
+    (made / "gitdir").write_text(f"{tree / '.git'}\n")
     tree.mkdir(exist_ok=True)
-    (tree / ".git").write_text(f"gitdir: {admin}\n")
-    return admin
+    (common / "worktrees").mkdir(exist_ok=True)
+    for admin in _names(common / "worktrees", tree.name):
+        (tree / ".git").write_text(f"gitdir: {admin}\n")
+        try:
+            made.rename(admin)
+        except OSError as error:
+            if error.errno not in TAKEN:
+                raise
+            (common / "worktrees").mkdir(exist_ok=True)
+        else:
+            return admin
+    raise AssertionError("there is always another name")
 
 
 def forget_worktree(common: Path, tree: Path) -> None:
-    """Remove what the repository keeps of a worktree; nothing happens if it keeps nothing."""
+    """Remove what the repository keeps of a worktree; nothing happens if it keeps nothing.
+
+    In one move, for the same reason; one of the user's may prune it at the same moment.
+    """
     admin = admin_folder(common, tree)
-    if admin is not None:
-        remove_tree(admin)
-        with contextlib.suppress(OSError):  # others have theirs in it
-            admin.parent.rmdir()
+    if admin is None:
+        return
+    away = common / f"ralph-removes-{admin.name}-{os.getpid()}"
+    shutil.rmtree(away, ignore_errors=True)
+    with contextlib.suppress(FileNotFoundError):
+        admin.rename(away)
+    shutil.rmtree(away, ignore_errors=True)
+    with contextlib.suppress(OSError):  # others have theirs in it
+        admin.parent.rmdir()
 
 
-def _fresh_folder(worktrees: Path, name: str) -> Path:
-    """A folder that nobody had before: two may ask for the same name at the same moment."""
-    number = 0
-    while True:
+def _names(worktrees: Path, name: str) -> Iterator[Path]:
+    """Folders that are not there, in the order in which git would name them."""
+    for number in itertools.count():
         folder = worktrees / (f"{name}{number}" if number else name)
-        worktrees.mkdir(exist_ok=True)
-        with contextlib.suppress(FileExistsError):
-            folder.mkdir()
-            return folder
-        number += 1
+        if not folder.exists():
+            yield folder

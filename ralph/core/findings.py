@@ -37,18 +37,22 @@ def recent(state: State, most: int = LOOK_BACK) -> Iterator[Experiment]:
 
 def _since_verdict(state: State, name: str, find: Callable[[State], T]) -> T:
     """What `find` answers, which only a verdict or a new experiment can change; found once for each of these."""
-    stamp = (len(state.experiments), state.judged)
+    return _known(state, name, (len(state.experiments), state.judged), find)
+
+
+def _known(state: State, name: str, stamp: tuple[int, int], find: Callable[[State], T]) -> T:
+    """What `find` answers, found once as long as `stamp` is the same."""
     known = state.memo.get(name)
-    if isinstance(known, _Known) and known.stamp == stamp:
+    if isinstance(known, _Found) and known.stamp == stamp:
         found: T = known.value
         return found
     found = find(state)
-    state.memo[name] = _Known(stamp=stamp, value=found)
+    state.memo[name] = _Found(stamp=stamp, value=found)
     return found
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _Known:
+class _Found:
     stamp: tuple[int, int]
     value: Any
 
@@ -240,9 +244,15 @@ def false_keeps(state: State) -> float:
 
     A keep of unknown noise is written off; one for simplicity's sake claims no gain and is left out.
     """
-    claims = [e for k in state.keeps if not (e := state.experiments[k]).lines_delta < 0 or not _unclear(state, e)]
     compared = state.counts[Verdict.KEEP] + state.counts[Verdict.DISCARD]
-    return expected_false_keeps([_chance(state, e) for e in claims], compared)
+    stamp = (len(state.keeps), state.noise.dof)
+    return expected_false_keeps(_known(state, "chances", stamp, _chances), compared)
+
+
+def _chances(state: State) -> list[float]:
+    """Of every keep that claims a gain, the chance that it was luck."""
+    claims = [e for k in state.keeps if not (e := state.experiments[k]).lines_delta < 0 or not _unclear(state, e)]
+    return [_chance(state, e) for e in claims]
 
 
 def _unclear(state: State, e: Experiment) -> bool:

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import assert_never
 
-from ralph.core import audited
+from ralph.core import audited, curves
 from ralph.core import transitions as tr
 from ralph.core.audited import Audits
 from ralph.core.lineage import descend
@@ -134,6 +134,7 @@ class State:
     meanings: Meanings = field(default_factory=Meanings)
     lineage: dict[str, Mapping[str, JsonValue]] = field(default_factory=dict)
     audits: Audits = field(default_factory=Audits)
+    past: curves.Past = field(default_factory=curves.Past)
     memo: dict[str, object] = field(default_factory=dict, compare=False, repr=False)  # what follows from all this
     _squares: float = 0.0
     _dof: int = 0
@@ -307,6 +308,7 @@ class State:
             case Rebased():
                 self._mean(event.meaning, event.id)
                 self._put(tr.rebased(was, event))
+                self.past = curves.after_rebase(self.past, event.id)
             case _:
                 assert_never(event)
 
@@ -345,6 +347,7 @@ class State:
                 else:
                     self.at_work.pop(run.for_id, None)
                 self._enter(run.for_id, phase)
+                self.past = curves.after_run(self.past, event, self.kept_as.get(was.base))
             case Scored():
                 self.score_s += event.seconds
                 run = self._run(was, event.run)
@@ -377,6 +380,8 @@ class State:
 
     def _judge(self, event: Judged, at: datetime) -> None:
         now = self._put(tr.judged(self._get(event.id), event, at))
+        rival = self.kept_as.get(now.base)
+        self.past = curves.after_verdict(self.past, now, None if rival is None else self._get(rival), self.arena)
         if event.id != 0:
             self.counts[event.verdict] += 1
             kept = event.verdict is Verdict.KEEP
@@ -384,7 +389,7 @@ class State:
             self.staleness[now.stale] = (many + 1, keeps + kept)
         if event.crash is not None:
             self.crashes[event.crash] += 1
-        if event.id != 0 and event.verdict in (Verdict.KEEP, Verdict.DISCARD):
+        if event.id != 0 and now.scores and event.verdict in (Verdict.KEEP, Verdict.DISCARD):
             if event.verdict is Verdict.KEEP:
                 self.challengers = 0
             elif event.against in (None, self.incumbent_id):

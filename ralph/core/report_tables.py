@@ -133,7 +133,7 @@ def time_and_money(state: State, now: datetime, alive: bool) -> str:
         lines.append(f"no supervisor for {span(split.away_s)}")
     if split.hidden_s >= 1:
         lines.append(f"agents thought for {span(split.hidden_s)} while runs went on")
-    told = f"{'; '.join(lines)}. {_cost(state)}{_ahead(state)}"
+    told = f"{'; '.join(lines)}. {_cost(state)}{_early_stops(state)}{_ahead(state)}"
     return "\n".join(("## Where the time and the money went", "", told))
 
 
@@ -171,6 +171,18 @@ def _ahead(state: State) -> str:
     rate = f"{kept} of {many:,} ({kept / many:.0%})"
     beside = f", of those that knew them all {fresh[1]} of {fresh[0]:,} ({fresh[1] / fresh[0]:.0%})" if fresh[0] else ""
     return f" Of proposals made before the latest verdicts were known, {rate} were kept{beside}."
+
+
+def _early_stops(state: State) -> str:
+    """What was saved, and how often that was a mistake, as far as is known."""
+    past = state.past
+    if not past.stopped and not past.spared:
+        return ""
+    mistaken = f"{past.mistaken:,} of {counted(past.spared, 'spot check')}" if past.spared else "no spot check so far"
+    return (
+        f" {counted(past.stopped, 'run')} stopped early, which saved {span(past.saved_s)} of training; "
+        f"worth a second look after all: {mistaken}."
+    )
 
 
 def _cost(state: State) -> str:

@@ -39,6 +39,7 @@ from ralph.core.decision import Discard, Evidence, Keep, KeepRule, RunAgain, Sid
 from ralph.core.fold import State
 from ralph.core.lanes import Lanes, free_lanes, incumbent_lacks, next_free, repeat_in_the_gap, seed_of
 from ralph.core.patience import Patience
+from ralph.core.pruning import PruneRule
 from ralph.errors import ExitStatus
 from ralph.events import AuditStarted, Judged, Refused, RunStarted
 from ralph.model import CrashKind, Experiment, Outcome, Phase, Run, Verdict
@@ -83,6 +84,7 @@ class Rules:
     """
 
     keep: KeepRule
+    prune: PruneRule = field(default_factory=PruneRule)
     repairs: int = 2
     mix: Mix = field(default_factory=Mix)
     limits: Limits = field(default_factory=Limits)
@@ -332,7 +334,9 @@ def _after_failed_run(state: State, e: Experiment, run: Run, now: datetime, rule
     if run.disturbed:
         yield from _when_calm(state, e, e, now, rules)
         return
-    if _mendable(e, run, rules):
+    if run.outcome is Outcome.STOPPED:
+        yield Record(event=Judged(id=e.id, verdict=Verdict.DISCARD, reason=f"stopped {run.reason}"))
+    elif _mendable(e, run, rules):
         yield Record(event=Refused(id=e.id, attempt=e.attempt, reason=f"its run crashed in the set-up: {run.reason}"))
     elif Outcome.CRASH in outcomes:
         kind = run.crash or CrashKind.EXCEPTION

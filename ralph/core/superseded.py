@@ -19,10 +19,10 @@ from ralph.core.learnings import TEXT_LIMIT, LearntLine, format_learning, read_l
 from ralph.core.text import one_line
 from ralph.model import Learning, Superseded
 
-LATEST = 600  # learnings of a page that briefs are made from, …
-PROVEN = 200  # … older ones that have the most evidence, …
-MARKS = 200  # … older marks, …
-SLACK = 400  # … and so many more before any are left out
+LATEST = 300  # learnings of a page that briefs are made from, …
+PROVEN = 100  # … older ones that have the most evidence, …
+MARKS = 100  # … older marks, …
+SLACK = 100  # … and so many more before any are left out
 QUOTED = 100  # characters of the learning that a mark quotes; longer ones are cut
 
 _Key = tuple[str, int | str | None]
@@ -111,7 +111,7 @@ def worth_memory(lines: Sequence[LearntLine]) -> tuple[LearntLine, ...]:
     told: dict[_Key, list[Mark]] = defaultdict(list)
     for mark in (mark for one in lines if (mark := read_mark(one)) is not None):
         told[mark.name.key].append(mark)
-    undisputed = [one for one, mark in reversed(older) if mark is None and not _disputed(one, told)]
+    undisputed = [one for one, mark in reversed(older) if mark is None and not (told and _disputed(one, told))]
     proven = sorted(undisputed, key=lambda one: -len(one.learning.evidence))[:PROVEN]
     kept = {id(one) for one in (*proven, *[one for one, mark in older if mark is not None][-MARKS:])}
     return (*(one for one, _ in older if id(one) in kept), *lines[-LATEST:])

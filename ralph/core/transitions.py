@@ -115,6 +115,7 @@ def run_ended(run: Run, event: RunEnded) -> Run:
         seconds=event.seconds,
         peak_bytes=event.peak_bytes,
         disturbed=event.disturbed,
+        early=event.early,
         device={name: value for name, value in event.record.items() if name.startswith(DEVICE)},
     )
 

@@ -4,6 +4,7 @@ Outsiders rely on these keys: they may grow, none changes its meaning. Scores an
 seconds are seconds, times are ISO 8601 in UTC, what is unknown is null.
 """
 
+from dataclasses import asdict
 from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Any
@@ -14,7 +15,7 @@ from ralph.core.spent import seconds_since, time_split
 from ralph.core.transitions import DEVICE
 from ralph.core.wording import plain
 from ralph.errors import ExitStatus
-from ralph.model import Experiment, Learning, Run, Superseded, Verdict
+from ralph.model import EarlyStop, Experiment, Learning, Run, Superseded, Verdict
 
 View = dict[str, Any]
 
@@ -207,8 +208,14 @@ def _run_row(run: Run) -> View:
         "score_s": run.score_s,
         "peak_bytes": run.peak_bytes,
         "disturbed": run.disturbed,
+        "early": _early(run.early),
         "device": {name.removeprefix(DEVICE): value for name, value in run.device.items()},
     }
+
+
+def _early(early: EarlyStop | None) -> View | None:
+    """Why a run was stopped early, or would have been, had it not been a spot check."""
+    return None if early is None else asdict(early)
 
 
 def history_row(state: State, id: int) -> View:  # noqa: A002
@@ -224,6 +231,7 @@ def history_row(state: State, id: int) -> View:  # noqa: A002
         "scores": list(e.scores),
         "score": e.score,
         "delta": e.delta,
+        "early": _early(e.early),
         "agent": e.agent,
         "hypothesis": e.hypothesis,
         "constants": constants,
@@ -260,7 +268,8 @@ def results_line(state: State, id: int) -> str:  # noqa: A002
 
     `status` has the three words the ancestor's notebook knows: invalid and void say `crash` there, which the notebook
     leaves out of its curves, and have their own word under `verdict`. Without a measurement the score is 0.000000 and
-    the memory 0.0, as in the ancestor. A score of an invalid experiment is not shown.
+    the memory 0.0, as in the ancestor; a run that was stopped early has none. A score of an invalid experiment is
+    not shown.
     """
     e = state.experiments[id]
     measured = e.verdict in (Verdict.KEEP, Verdict.DISCARD) and e.score is not None

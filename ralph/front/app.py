@@ -50,6 +50,7 @@ from ralph.core.decision import KeepRule
 from ralph.core.disturbance import Bounds
 from ralph.core.lanes import Lanes
 from ralph.core.mix import Policy
+from ralph.core.pruning import PruneRule
 from ralph.core.step import Limits, Rules
 from ralph.errors import ConfigError, DiskError
 from ralph.front import campaign
@@ -66,6 +67,7 @@ CRASH_VARIABLE = "RALPH_CRASH_AT"  # drills: kill -9 at the named point, `name` 
 NO_PICTURE_VARIABLE = "RALPH_NO_PICTURE"  # drills: draw nothing, which takes longer than the experiments do
 CLOCK_VARIABLE = "RALPH_CLOCK_SHIFT"  # drills: a file with the seconds by which the wall clock is set forward
 PICTURE_EVERY_S = 60.0
+EARLY_LANES = 8  # with more, what stands ready for them would cost the host more than its start does
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -294,13 +296,17 @@ def rules_of(config: Config, wishes: Wishes, now: datetime, lanes: Sequence[Lane
             min_effect=config.keep.min_effect,
             direction=config.arena.direction,
         ),
+        prune=PruneRule(
+            false_stop_rate=config.prune.false_stop_rate,
+            spot_checks=config.prune.spot_checks,
+        ),
         repairs=config.agent.repairs,
         mix=mix_of(config),
         gated=config.run.gate,
         in_flight=len(lanes) + ahead,
         lanes=Lanes(
             count=len(lanes),
-            early=True,
+            early=len(lanes) <= EARLY_LANES,
             scoring=lanes[0].device != "none" or config.score.mode is ScoreMode.REPORTED,
         ),
         limits=Limits(

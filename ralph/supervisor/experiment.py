@@ -59,6 +59,7 @@ class Experiments:
         self._world, self._state, self._options, self._record = world, state, brief_options, record
         self._mix = mix
         self._slept_before: dict[JobKey, float] = {}  # the clock's word when a run began
+        self._spent_trees: list[str] = []
         self._prepared: dict[int, RunOrder] = {}  # by experiment: whose process was started before it has a lane
 
     def begins(self, action: Action) -> bool:
@@ -74,7 +75,9 @@ class Experiments:
                 return False
 
     def perform(self, action: Effect) -> None:
-        """Carry out one effect, or see to it that it is under way."""
+        """Carry out one effect, or see to it that it is under way. What it follows from is durable before."""
+        if not isinstance(action, Score):  # many scores are there already and only have to be read
+            self._world.ledger.sync()
         match action:
             case Brief():
                 self._brief(action)
@@ -124,10 +127,15 @@ class Experiments:
         self._world.reach(f"{result.kind}-unrecorded")
         self._record(result)
         if isinstance(result, RunEnded):
-            self._world.repo.discard(_run_tree(result.id, result.run))
+            self._spent_trees.append(_run_tree(result.id, result.run))
             if result.outcome is not Outcome.OK:
                 self._world.scorer.drop(self._score_order(result.id, result.run))
         self._world.reach(result.kind)
+
+    def tidy(self) -> None:
+        """Away with the checkouts of runs that are over: for a moment in which nobody waits."""
+        while self._spent_trees:
+            self._world.repo.discard(self._spent_trees.pop())
 
     # --- from brief to commit
 
@@ -326,10 +334,7 @@ class Experiments:
         if key in self.jobs:
             return
         world, e = self._world, self._state.experiments[action.id]
-        run = e.runs[action.run - 1]
-        order = RunOrder(
-            id=e.id, run=run.number, seed=run.seed, commit=e.commit, tree=_run_tree(e.id, run.number), lane=run.lane
-        )
+        order = run_order(e, action.run)
         if not world.runner.prepared(order):
             self._forget(e.id)
             if (remains := world.runner.remains(order)) is not None:
@@ -351,6 +356,7 @@ class Experiments:
             world.scorer.drop(order)
             self._finish(remains)
             return
+        world.ledger.sync()
         self.jobs[key] = world.scorer.start(order)
         world.reach("score_started")
 
@@ -403,6 +409,12 @@ class Experiments:
         world.reach("settled-unrecorded")
         self._record(Settled(id=e.id))
         world.reach("settled")
+
+
+def run_order(e: Experiment, number: int) -> RunOrder:
+    """What run `number` of an experiment is started with."""
+    run = e.runs[number - 1]
+    return RunOrder(id=e.id, run=number, seed=run.seed, commit=e.commit, tree=_run_tree(e.id, number), lane=run.lane)
 
 
 def _audited(said: Scored) -> Audited:

@@ -23,15 +23,20 @@ from ralph.events import (
     LaneWaits,
     Paused,
     Resumed,
+    RunEnded,
     RunStarted,
+    Scored,
     Settled,
     StopRequested,
     SupervisorStarted,
     SupervisorStopped,
 )
 from ralph.ports import News, World
+from ralph.supervisor.early_stops import EarlyStops
 from ralph.supervisor.experiment import Experiments
 
+# What is found out or decided has no effect by itself: the first effect that follows makes all of it durable at once.
+FOUND = RunEnded | Scored | Judged
 STOP_WITHIN_S = 30.0  # how long the end waits for killed process trees to be gone
 
 
@@ -43,6 +48,7 @@ class Supervisor:
         self.state: State = fold(world.ledger.entries(), state)
         self._world, self._rules = world, rules
         self._experiments = Experiments(world, self.state, rules.mix, brief_options, self._record)
+        self._early_stops = EarlyStops(world, self.state, rules.prune)
         self._waiting: Wait | None = None
         self._stale_report, self._reported_at = True, 0.0
         self._new_verdict, self._drawn_at = False, -math.inf
@@ -121,9 +127,12 @@ class Supervisor:
             self._experiments.collect()
             self._note_who_has_the_device()
             if self.state.seq == before:  # whoever works needs nothing of us now: the time for what nobody waits for
+                self._world.ledger.sync()
+                self._experiments.tidy()
                 self._report()
                 self._show_verdict()
                 self._world.watcher.tick(self._news())
+                wait_s = min(wait_s, self._early_stops.look(self._experiments.jobs))
                 self._world.control.wait(list(self._experiments.jobs.values()), max(0.0, wait_s))
 
     def _possible(self, actions: list[Action]) -> list[Action]:
@@ -160,7 +169,7 @@ class Supervisor:
             self._record(Resumed(by=wish.by))
 
     def _record(self, event: Event) -> None:
-        entry = self._world.ledger.append(event)
+        entry = self._world.ledger.append(event, durable=not isinstance(event, FOUND))
         self.state.apply(entry)
         self._stale_report = True
         self._world.watcher.event(entry)
@@ -211,6 +220,8 @@ class Supervisor:
             self._world.control.wait(jobs, 1.0)
             jobs = [job for job in jobs if job.poll() is None]
         self._experiments.jobs.clear()
+        with contextlib.suppress(OSError):  # a checkout more or less must not hide how it ended
+            self._experiments.tidy()
 
 
 def _in_time(actions: list[Action]) -> list[Action]:

@@ -55,6 +55,15 @@ def test_neighbours_of_a_folder_of_programs_are_seen_with_it(home: Path) -> None
     assert programs_in(home, f"{home}/node/bin") == (home / "node/bin", home / "node/lib")
 
 
+def test_a_program_of_npm_is_seen_with_all_that_was_installed_beside_it(home: Path) -> None:
+    modules = home / "work" / "node_modules"
+    (modules / ".bin").mkdir(parents=True)
+    (modules / "tool" / "node_modules" / "inner" / "bin").mkdir(parents=True)
+    (modules / "tool" / "node_modules" / "inner" / "bin" / "tool.js").write_text("")
+    (modules / ".bin" / "tool").symlink_to("../tool/node_modules/inner/bin/tool.js")
+    assert programs_in(home, str(modules / ".bin")) == (modules, modules / ".bin")
+
+
 def test_a_home_is_known_by_its_variable_and_by_the_list_of_users(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HOME", str(home))
     listed = Path(pwd.getpwuid(os.getuid()).pw_dir)

@@ -1,6 +1,7 @@
 """The ledger on disk."""
 
 import errno
+import os
 import subprocess
 import sys
 from datetime import UTC, datetime
@@ -181,3 +182,25 @@ def test_what_a_proposal_says_of_others_comes_back_as_it_was_told(tmp_path: Path
     book.append(said)
     book.close()
     assert [entry.event for entry in read_entries(tmp_path / "ledger.jsonl")] == [said]
+
+
+def test_what_is_written_without_haste_outlives_its_writer_and_lasts_from_the_next_entry_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    synced: list[int] = []
+    path = tmp_path / "ledger.jsonl"
+    book = ledger(path)
+    monkeypatch.setattr(os, "fsync", lambda _: synced.append(len(list(read_entries(path)))))
+    for event in EVENTS[:2]:
+        book.append(event, durable=False)
+    assert len(list(read_entries(path))) == 2
+    assert synced == []
+    book.append(EVENTS[2])
+    assert synced == [3], "one for all three"
+    book.sync()
+    assert synced == [3]
+    book.append(EVENTS[3], durable=False)
+    book.sync()
+    book.sync()
+    assert synced == [3, 4]
+    book.close()

@@ -128,6 +128,11 @@ LOOKS = [
          code=_read("[STATE / 'data/numbers/train.bin', *STATE.rglob('train.bin')]")),
     _run("reads earlier experiments", "others' work", covered=WALLS,
          code=_read("[STATE / 'ledger.jsonl', STATE / 'experiments/000000/run-1/log.txt']")),
+    _run("reads the user's home", "keys and papers", covered=WALLS,
+         code="import pwd\nhome = pathlib.Path(pwd.getpwuid(os.getuid()).pw_dir)\n"
+         + _read("[p for p in home.glob('*') if p.is_file()]")),
+    _run("reads what others tried in git", "others' work", covered=WALLS,
+         code=_read("[*ROOT.glob('.git/packed-refs'), ROOT / '.git/HEAD', ROOT / '.git/refs/notes/ralph']")),
     _run("reads keys in its environment", "keys", code="for k, v in os.environ.items():\n"
          "    if 'KEY' in k or TOKEN in v: breach(k)\n", quick=True),
     _run("reads the supervisor's environment", "keys", covered=WALLS, code=_read("[f'/proc/{PID}/environ']")),

@@ -4,7 +4,7 @@ import json
 import re
 from pathlib import Path
 
-from drills import survivors
+from drills import crashes, survivors
 from drills.catalogue import DRILLS
 from drills.table import PAGE, read, render
 from ralph.adapters.sandbox import SandboxLevel
@@ -24,6 +24,14 @@ def test_the_page_says_who_survived() -> None:
     assert f"\n{survivors.render(results['machine'], rows)}\n" in PAGE.read_text(encoding="utf-8")
     assert {row["survivors"] for row in rows} == {0}
     assert min(row["kills"] for row in rows) >= 1000
+
+
+def test_the_page_says_what_kills_of_the_supervisor_cost() -> None:
+    results = json.loads(crashes.RESULTS.read_text(encoding="utf-8"))
+    row = results["row"]
+    assert f"\n{crashes.render(results['machine'], row)}\n" in PAGE.read_text(encoding="utf-8")
+    assert (row["other verdicts"], row["runs repeated"], row["torn files"]) == (0, 0, 0)
+    assert row["kills"] >= 1000
 
 
 def test_every_drill_and_attack_has_a_line_and_none_was_broken() -> None:

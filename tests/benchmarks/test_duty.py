@@ -14,7 +14,7 @@ def loop(own_s: float, share_of_agent: float, scale: float = 100.0) -> dict[floa
 
 
 def test_the_first_runs_do_not_count_and_a_gap_is_from_an_end_to_the_next_beginning() -> None:
-    times = times_of([(0, 1), (1, 2), (10, 13), (14, 17), (18.5, 21.5)])
+    times = times_of([(0, 1), (1, 2), (10, 13), (14, 17), (18.5, 21.5)], 3)
     assert (times.run_s, times.idle_s) == (3.0, 1.25)
     assert times.duty == pytest.approx(3 / 4.25)
 
@@ -42,8 +42,8 @@ def test_the_table_and_the_headline_name_every_loop_and_who_is_missing() -> None
     assert lines[2].split()[-9:] == ["1.000", "0.999", "0.998", "0.990", "0.980", "0.970", "20", "21", "22"]
     assert any(line.endswith("left out: not installed") for line in lines)
     idle, duty, per_hour = headline(told["loops"])  # type: ignore[arg-type]
-    assert idle["beside"] == {"other": "21 ms"}
-    assert (duty["ralph"], duty["beside"]["the ancestor, agent of 25 s"]) == ("0.998", "0.85")
+    assert idle["beside"] == {"other": "20 and 22 ms"}
+    assert (duty["ralph"], duty["beside"]["the ancestor, agent of 25 s"]) == ("0.9980", "0.85")
     assert per_hour["ralph"] == "1.17 times"
 
 

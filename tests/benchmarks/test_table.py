@@ -27,7 +27,10 @@ def test_a_result_without_a_headline_is_left_out_and_names_of_others_stand_besid
     (tmp_path / "quiet.json").write_text("{}")
     line = {"what": "idle", "ralph": "9 ms", "beside": {"one": "90 ms", "other | two": "80 ms"}, "aim": "10 ms"}
     (tmp_path / "loud.json").write_text(json.dumps({"headline": [line, {"what": "more", "ralph": "1"}]}))
+    busy = {"machine": {"load": 7.5, "cores": 2}, "headline": [{"what": "most", "ralph": "2"}]}
+    (tmp_path / "zealous.json").write_text(json.dumps(busy))
     assert rows(tmp_path) == [
         "| idle | 9 ms | one: 90 ms, other / two: 80 ms | 10 ms | [loud](benchmarks/results/loud.json) |",
         "| more | 1 |  |  | [loud](benchmarks/results/loud.json) |",
+        "| most | 2 |  |  | [zealous](benchmarks/results/zealous.json), load 7.5 on 2 cores |",
     ]

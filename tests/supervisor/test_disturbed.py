@@ -11,7 +11,7 @@ from ralph.core.report import Live, render_progress
 from ralph.core.views import status_view
 from ralph.errors import ExitStatus
 from ralph.events import Judged, RunEnded
-from ralph.model import Outcome, Verdict
+from ralph.model import EarlyStop, Outcome, Verdict
 from ralph.ports import RunOrder
 from tests.supervisor.labs import Bench, bench
 
@@ -132,6 +132,12 @@ class LabRuns(LabRunner):
         self._lab.started.append(f"run {order.id}.{order.run}")
         ended = RunEnded(id=order.id, run=order.run, outcome=Outcome.OK, seconds=self._lab.run_s)
         return NumberedJob(self._lab.clock, self._lab.run_s, ended)
+
+    def curve(self, order: RunOrder) -> tuple[float | None, ...]:
+        return ()
+
+    def mark(self, order: RunOrder, early: EarlyStop) -> None:
+        raise AssertionError(f"run {order.id}.{order.run} logs nothing, yet it is to be stopped")
 
 
 def on_device(lab: Lab, device: ScriptedDevice) -> Bench:

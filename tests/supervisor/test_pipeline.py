@@ -152,3 +152,29 @@ def test_without_lookahead_the_story_is_the_same_as_ever() -> None:
     assert (kinds["rebased"], kinds["refused"]) == (0, 0)
     assert set(made.supervisor.state.staleness) == {0}
     assert made.supervisor.state.counts[Verdict.INVALID] == 0
+
+
+def test_nothing_has_an_effect_before_what_it_follows_from_would_outlive_a_power_cut() -> None:
+    made = pipelined(2, 2)
+    unsure: list[str] = []
+
+    def look(point: str) -> None:
+        lasting, written = made.ledger.lasting, len(made.ledger.log)
+        if point.endswith(("_started", "advanced", "noted", "judged", "briefed", "rebased")) and lasting < written:
+            unsure.append(f"{point}: {made.ledger.log[-1].event.kind}")
+
+    made.world = replace(made.world, reach=look)
+    made.run(20)
+    assert unsure == []
+    assert made.ledger.lasting == len(made.ledger.log)
+
+
+def test_the_next_run_begins_before_the_verdict_on_the_last_one_is_carried_out() -> None:
+    made = pipelined(1, 1)
+    points: list[str] = []
+    made.world = replace(made.world, reach=points.append)
+    made.run(6)
+    verdicts = [n for n, point in enumerate(points) if point == "noted"]
+    assert len(verdicts) >= 6
+    before = [points[:n][::-1].index("run_started") < points[:n][::-1].index("scored") for n in verdicts[2:-2]]
+    assert all(before)

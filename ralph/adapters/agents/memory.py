@@ -27,7 +27,8 @@ class Record:
     """One experiment. `constants` are all that is known of its values, `moved` those that differ from its base.
 
     `base` is the experiment that was the incumbent then; `loss` the mean of its scores, lower is better, None without
-    one; `code` the last kept experiment up to this one whose change no constant shows.
+    one; `guess` what that of a run that was stopped early would have been at least; `code` the last kept experiment up
+    to this one whose change no constant shows.
     """
 
     id: int
@@ -38,6 +39,7 @@ class Record:
     moved: tuple[str, ...]
     loss: float | None = None
     runs: int = 0
+    guess: float | None = None
     crash: CrashKind | None = None
 
     @property
@@ -68,6 +70,10 @@ class Memory:
         older.sort(key=lambda r: (math.inf if r.loss is None else r.loss, r.id))
         return sorted(older[:best] + recent, key=lambda r: r.id)
 
+    def guessed(self, most: int) -> list[Record]:
+        """The last `most` that were stopped early after a constant was moved."""
+        return [r for r in self.records.values() if r.guess is not None and r.moved][-most:]
+
     def crashes(self, most: int) -> list[Record]:
         """The last `most` crashes of experiments that moved a constant."""
         return [r for r in self.records.values() if r.verdict is Verdict.CRASH and r.moved][-most:]
@@ -96,16 +102,25 @@ def read_memory(
         scores = [direction.sign * s for s in raw.get("scores") or () if _is_number(s)]
         if verdict is Verdict.KEEP and not moved:
             code = raw["id"]
+        start = records[base].loss if base in records else None
         mean = sum(scores) / len(scores) if scores and verdict in (Verdict.KEEP, Verdict.DISCARD) else None
         records[raw["id"]] = Record(
             id=raw["id"], verdict=verdict, base=base, code=code, constants=constants, moved=moved, loss=mean,
-            runs=len(scores), crash=_crash(raw.get("crash")),
+            runs=len(scores), crash=_crash(raw.get("crash")), guess=_guess(raw.get("early"), start, direction),
         )  # fmt: skip
         if verdict is Verdict.KEEP:
             base = raw["id"]
         if mean is not None:
             squares, freedom = squares + sum((s - mean) ** 2 for s in scores), freedom + len(scores) - 1
     return Memory(records=records, baseline=origin, sigma=sigma or _noise(squares, freedom, records))
+
+
+def _guess(early: object, base_loss: float | None, direction: Direction) -> float | None:
+    """What a stopped run would have come to: no better than the incumbent, whatever the likes of it did."""
+    expected = early.get("expected") if isinstance(early, dict) else None
+    if base_loss is None or not isinstance(expected, int | float) or not _is_number(expected):
+        return None
+    return base_loss + max(0.0, direction.sign * expected)
 
 
 def _noise(squares: float, freedom: int, records: Mapping[int, Record]) -> float:

@@ -39,6 +39,7 @@ _PER_EXTRA_CONSTANT = 0.93
 _LEAST_GAIN = 0.5  # sigmas: less cannot be told from noise at a sensible price
 _CRASH_LOSS = 8.0  # sigmas
 _CRASH_RUNS = 0.25  # a crash counts as a quarter of a run: which of its constants is to blame is unsure
+_GUESS_RUNS = 0.25  # nor is a run that was stopped early more than a hint
 _BEYOND = (
     CrashKind.DEADLINE, CrashKind.OUT_OF_MEMORY, CrashKind.MEMORY_LIMIT, CrashKind.NAN, CrashKind.KILLED,
 )  # fmt: skip
@@ -92,7 +93,8 @@ class _Chooser:
         self.s = situation
         self.random = random.Random(situation.seed)
         self.by_key = {d.key: d for d in situation.space}
-        self.touched = {k for r in situation.memory.records.values() if r.counts or r.crash for k in r.moved}
+        said = [r for r in situation.memory.records.values() if r.counts or r.crash or r.guess is not None]
+        self.touched = {k for r in said for k in r.moved}
         self.tried = {self._signature(r.constants) for r in situation.memory.records.values()}
         self.tried.add(self._signature(situation.current))
         self.tried |= {self._signature({**situation.current, **moved}) for moved in situation.under_way}
@@ -123,12 +125,17 @@ class _Chooser:
             for r in self.s.memory.relevant(_MODELLED)
             if (p := self.s.point(r)) is not None and r.loss is not None
         ]
+        guessed = [
+            Row(point=self._row(p), loss=r.guess, runs=_GUESS_RUNS, code=r.code)
+            for r in self.s.memory.guessed(_MODELLED // 2)
+            if (p := self.s.point(r)) is not None and r.guess is not None
+        ]
         crashed = [
             Row(point=self._row(p), loss=bad, runs=_CRASH_RUNS, code=r.code)
             for r in self.s.memory.crashes(_MODELLED // 4)
             if (p := self.s.point(r)) is not None
         ]
-        known = [*(scored or [here]), *crashed]
+        known = [*(scored or [here]), *guessed, *crashed]
         model = self._fitted(known, here)
         believed = [
             Row(point=row, loss=self.s.loss + belief.mean, runs=1, code=self.s.code)
@@ -156,17 +163,16 @@ class _Chooser:
         return [point.get(d.key, self.s.incumbent[d.key]) for d in self.s.space]
 
     def _sampler(self) -> Sampler:
+        memory = self.s.memory
         seen = [
-            Observation(point=p, loss=r.loss)
-            for r in self.s.memory.relevant(_SAMPLED)
-            if (p := self.s.point(r)) is not None and r.loss is not None
+            Observation(point=p, loss=loss)
+            for r in (*memory.relevant(_SAMPLED), *memory.guessed(_SAMPLED // 2))
+            if (p := self.s.point(r)) is not None and (loss := r.loss if r.loss is not None else r.guess) is not None
         ]
         losses = [o.loss for o in seen] or [self.s.loss]
-        bad = max(losses) + max(max(losses) - min(losses), self.s.memory.sigma)
+        bad = max(losses) + max(max(losses) - min(losses), memory.sigma)
         crashed = [
-            Observation(point=p, loss=bad)
-            for r in self.s.memory.crashes(_SAMPLED // 4)
-            if (p := self.s.point(r)) is not None
+            Observation(point=p, loss=bad) for r in memory.crashes(_SAMPLED // 4) if (p := self.s.point(r)) is not None
         ]
         return Sampler(self.s.space, [*seen, *crashed], self.s.seed)
 

@@ -15,7 +15,7 @@ from ralph.adapters.device.timer import Timer
 from ralph.core.disturbance import Bounds, Tally
 from ralph.errors import DeviceError
 from ralph.events import RunEnded, Scored
-from ralph.model import CrashKind, Outcome
+from ralph.model import CrashKind, EarlyStop, Outcome
 from ralph.ports import Device, Job, News, RunOrder, Sample, ScoreOrder, Scorer
 
 T = TypeVar("T")
@@ -73,6 +73,14 @@ class Runs(Protocol):
         """Start the run."""
         ...
 
+    def curve(self, order: RunOrder) -> tuple[float | None, ...]:
+        """Its loss so far."""
+        ...
+
+    def mark(self, order: RunOrder, early: EarlyStop) -> None:
+        """Put on record that it is to be stopped, or spared."""
+        ...
+
 
 class DeviceRunner:
     """The port `Runner` on a device of its own."""
@@ -101,6 +109,14 @@ class DeviceRunner:
         job = _WatchedRun(self._runs, order, self._device, self._care)
         job.begin()
         return job
+
+    def curve(self, order: RunOrder) -> tuple[float | None, ...]:
+        """Its loss so far."""
+        return self._runs.curve(order)
+
+    def mark(self, order: RunOrder, early: EarlyStop) -> None:
+        """Put on record that it is to be stopped, or spared."""
+        self._runs.mark(order, early)
 
 
 class DeviceScorer:
@@ -282,7 +298,7 @@ class _WatchedRun(_LeasedJob[RunEnded]):
     def _judged(self, ended: RunEnded) -> RunEnded:
         ended = replace(ended, record={**ended.record, **self._tally.record()})
         spoilt = self._tally.disturbed(self._care.bounds)
-        ours = ended.outcome is Outcome.OK or ended.crash in OTHERS_FAULT
+        ours = ended.outcome in (Outcome.OK, Outcome.STOPPED) or ended.crash in OTHERS_FAULT
         if not (spoilt and ours):
             return ended
         return replace(ended, outcome=Outcome.VOID, crash=None, reason=f"disturbed: {spoilt}", disturbed=spoilt)

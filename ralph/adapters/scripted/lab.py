@@ -12,9 +12,11 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Generic, TypeVar
 
+from ralph.core import pruning
+from ralph.core.curves import POINTS, Curve
 from ralph.errors import MovedBranchError, RefusedError
 from ralph.events import AgentEnded, Entry, Event, RunEnded, Scored
-from ralph.model import AgentOutcome, Change, CrashKind, JsonValue, Learning, Outcome, Proposal
+from ralph.model import AgentOutcome, Change, CrashKind, EarlyStop, JsonValue, Learning, Outcome, Proposal
 from ralph.ports import AgentOrder, Job, News, RunOrder, ScoreOrder, Signals
 
 T = TypeVar("T")
@@ -71,12 +73,19 @@ class MemoryLedger:
     def __init__(self, clock: LabClock) -> None:
         self._clock = clock
         self.log: list[Entry] = []
+        self.lasting = 0
 
-    def append(self, event: Event) -> Entry:
-        """Remember `event`."""
+    def append(self, event: Event, *, durable: bool = True) -> Entry:
+        """Remember `event`; `lasting` is how many of all would outlive a power cut."""
         entry = Entry(seq=len(self.log) + 1, at=self._clock.utc(), event=event)
         self.log.append(entry)
+        if durable:
+            self.sync()
         return entry
+
+    def sync(self) -> None:
+        """All of them."""
+        self.lasting = len(self.log)
 
     def entries(self) -> Iterator[Entry]:
         """Everything so far."""
@@ -86,24 +95,17 @@ class MemoryLedger:
 class TimedJob(Generic[T]):
     """A job whose result is known and whose end is a moment of the laboratory's clock."""
 
-    def __init__(self, clock: LabClock, seconds: float, result: T, export_s: float = 0.0) -> None:
-        self._clock, self._result, self._export_s = clock, result, export_s
+    def __init__(self, clock: LabClock, seconds: float, result: T) -> None:
+        self._clock, self._result = clock, result
         self.due = clock.seconds + seconds
-
-    @property
-    def news_at(self) -> float:
-        """When it next has something to say."""
-        exports = self.due - self._export_s
-        return exports if self._clock.seconds < exports else self.due
 
     def fileno(self) -> int | None:
         """There is nothing to select on."""
         return None
 
     def news(self) -> News | None:
-        """That it exports, as soon as it does."""
-        export_s = self._clock.seconds - (self.due - self._export_s)
-        return News(stage="export", stage_s=export_s) if self._export_s and export_s >= 0 else None
+        """There is none."""
+        return None
 
     def poll(self) -> T | None:
         """The result once its time has come."""
@@ -121,11 +123,13 @@ class Lab:
 
     `provider` may end an agent in the plan's place, at this hour of the laboratory: a usage limit, an empty purse.
     `usd` and `tokens` are what each agent that proposes has spent. `busy` says who disturbs a run's device at an hour.
+    `curve` is the loss that a run logs at a share of its `budget_s`; without it none log any.
     """
 
     plan: Callable[[int], Plan]
     provider: Callable[[AgentOrder, datetime], AgentEnded | None] | None = None
     busy: Callable[[RunOrder, datetime], str] | None = None
+    curve: Callable[[RunOrder, float], float] | None = None
     usd: float = 0.0
     tokens: int = 0
     clock: LabClock = field(default_factory=LabClock)
@@ -133,6 +137,7 @@ class Lab:
     baseline: float = 1.0
     agent_s: float = 25.0
     run_s: float = 325.0
+    budget_s: float = 300.0
     setup_s: float = 0.0  # of run_s; a run that is prepared has it behind it by its start, as far as there was time
     export_s: float = 0.0  # the last of run_s
     score_s: float = 5.0
@@ -194,11 +199,47 @@ class LabAgents:
         return Proposal(hypothesis=plan.hypothesis, learnings=plan.learnings, replicates=plan.replicates)
 
 
+class LabRun(TimedJob[RunEnded]):
+    """A run that logs as planned while it trains, and can be ended before its time. `go_s` is when training begins."""
+
+    def __init__(self, lab: Lab, result: RunEnded, marks: Mapping[tuple[int, int], EarlyStop]) -> None:
+        super().__init__(lab.clock, result.seconds, result)
+        self._lab, self._began, self._marks = lab, lab.clock.seconds, marks
+        self.go_s = self._began + result.setup_s
+
+    @property
+    def turns(self) -> list[float]:
+        """When it has news, besides its end."""
+        go = [self.go_s] if self._lab.curve else []
+        return go + ([self.due - self._lab.export_s] if self._lab.export_s else [])
+
+    def news(self) -> News | None:
+        """For how long it has exported, or, if it logs anything, trained."""
+        now, exports = self._lab.clock.seconds, self.due - self._lab.export_s
+        if self._lab.export_s and now >= exports:
+            return News(stage="export", stage_s=now - exports)
+        if self._lab.curve is None or not 0 <= now - self.go_s < self._lab.budget_s:
+            return None
+        return News(stage="training", stage_s=now - self.go_s)
+
+    def poll(self) -> RunEnded | None:
+        """The planned end, or that of a run that was stopped."""
+        ended = super().poll()
+        early = self._marks.get((ended.id, ended.run)) if ended else None
+        if ended is None or early is None or early.spared or ended.disturbed:
+            return replace(ended, early=early) if ended else None
+        took = self.due - self._began
+        stopped = replace(ended, outcome=Outcome.STOPPED, crash=None, reason=pruning.reason(early), early=early)
+        return replace(stopped, curve=(), seconds=took, train_s=self.due - self.go_s)
+
+
 class LabRunner:
     """Runs that take their time and end as planned. One that is prepared has a shorter set-up."""
 
     def __init__(self, lab: Lab) -> None:
         self._lab = lab
+        self._marks: dict[tuple[int, int], EarlyStop] = {}
+        self._go_s: dict[tuple[int, int], float] = {}
         self._waiting: dict[RunOrder, float] = {}  # since when
 
     def remains(self, order: RunOrder) -> RunEnded | None:
@@ -245,6 +286,7 @@ class LabRunner:
             id=order.id,
             run=order.run,
             outcome=outcome,
+            curve=self._logged(order, lab.budget_s),
             crash=plan.crash if crashed else None,
             reason=disturbed or (f"scripted: {plan.crash or plan.outcome}" if outcome is not Outcome.OK else ""),
             disturbed=disturbed,
@@ -254,7 +296,24 @@ class LabRunner:
             train_s=lab.run_s - lab.setup_s,
             peak_bytes=2**30,
         )
-        return TimedJob(lab.clock, ended.seconds, ended, lab.export_s)
+        run = LabRun(lab, ended, self._marks)
+        self._go_s[(order.id, order.run)] = run.go_s
+        return run
+
+    def curve(self, order: RunOrder) -> Curve:
+        """What it has logged by now."""
+        return self._logged(order, self._lab.clock.seconds - self._go_s[(order.id, order.run)])
+
+    def mark(self, order: RunOrder, early: EarlyStop) -> None:
+        """Remember it until the run is over."""
+        self._marks[(order.id, order.run)] = early
+
+    def _logged(self, order: RunOrder, seconds: float) -> Curve:
+        lab = self._lab
+        if lab.curve is None:
+            return ()
+        shares = [point / POINTS for point in range(1, POINTS + 1)]
+        return tuple(lab.curve(order, share) if share * lab.budget_s <= seconds else None for share in shares)
 
 
 class LabScorer:
@@ -407,9 +466,12 @@ class LabControl:
         return self._lab.signals
 
     def wait(self, jobs: Iterable[Job[object]], timeout_s: float) -> None:
-        """Jump to the earliest news."""
-        clock = self._lab.clock
-        dues = [job.news_at for job in jobs if isinstance(job, TimedJob)]
+        """Jump to the earliest end, or other news of a run."""
+        lab, clock = self._lab, self._lab.clock
+        dues = [job.due for job in jobs if isinstance(job, TimedJob)]
+        if lab.curve or lab.export_s:
+            turns = (turn for job in jobs if isinstance(job, LabRun) for turn in job.turns)
+            dues += [turn for turn in turns if turn > clock.seconds]
         clock.seconds = max(clock.seconds, min([*heapq.nsmallest(1, dues), clock.seconds + timeout_s]))
 
 

@@ -1,39 +1,56 @@
-"""What the tuner remembers of a history of any length."""
+"""What an agent remembers of runs that were stopped early: a hint, never a measurement."""
 
 import json
+from collections.abc import Mapping
+from typing import Any
 
 import pytest
 
-from ralph.adapters.agents.memory import BEST, LATEST, read_memory
-from ralph.model import Direction, Verdict
+from ralph.adapters.agents.evidence import comparisons
+from ralph.adapters.agents.memory import Memory, read_memory
+from ralph.adapters.agents.proposing import propose
+from ralph.core.search_space import dimension
+from ralph.model import Direction
+from tests.adapters.agents.test_tuner import SOURCE, baseline, changed, facts, verdict
 
-OLD = LATEST + 2000
-
-
-def row(id_: int, verdict: str, score: float | None, **constants: float) -> str:
-    scores = [] if score is None else [score]
-    told = {"id": id_, "verdict": verdict, "reason": 'it said "verdict": "keep"', "scores": scores, "score": score}
-    return json.dumps({**told, "constants": {f"train.py:{k}": v for k, v in constants.items()}})
+LR = "train.py:MATRIX_LR"
 
 
-def history(direction: Direction) -> list[str]:
-    """A baseline, an early keep, and losses that get a little worse with every experiment."""
-    sign = direction.sign
-    losses = [row(n, "discard", sign * (1.0 + n / 1e5), LR=n / 1e4) for n in range(2, OLD)]
-    losses[70] = row(72, "crash", None, LR=9.0)
-    return [row(0, "keep", sign * 1.0, LR=0.1), row(1, "keep", sign * 0.9, LR=0.2), *losses]
+def stopped(number: int, constants: Mapping[str, Any], expected: object) -> str:
+    early = {"share": 0.35, "behind": 0.4, "allowed": 0.1, "expected": expected, "spared": False}
+    line = json.loads(verdict(number, constants, None))
+    return json.dumps(line | {"verdict": "discard", "early": early})
 
 
-@pytest.mark.parametrize("direction", Direction)
-def test_of_a_long_history_the_keeps_the_best_and_the_latest_are_remembered(direction: Direction) -> None:
-    memory = read_memory(history(direction), direction, {})
-    assert [r.id for r in memory.kept()] == [0, 1]
-    assert len(memory.records) == 2 + LATEST + BEST
-    assert {*range(OLD - LATEST, OLD), *range(2, BEST)} - {72} <= set(memory.records)
-    last = memory.records[OLD - 1]
-    assert (last.base, last.verdict, last.moved) == (1, Verdict.DISCARD, ("train.py:LR",))
+def memory(expected: object, direction: Direction = Direction.MIN) -> Memory:
+    lines = [baseline(), stopped(1, {"MATRIX_LR": 0.5}, expected)]
+    return read_memory(lines, direction, {LR: 0.02})
 
 
-def test_a_short_history_is_remembered_whole() -> None:
-    lines = history(Direction.MIN)[:200]
-    assert list(read_memory(lines, Direction.MIN, {}).records) == list(range(200))
+def test_a_stopped_run_is_guessed_by_the_likes_of_it_and_has_no_loss() -> None:
+    record = memory(0.05).records[1]
+    assert record.guess == pytest.approx(1.65)
+    assert (record.loss, record.counts, record.runs) == (None, False, 0)
+    assert memory(0.05).guessed(5) == [record]
+
+
+def test_a_guess_is_never_better_than_the_incumbent_and_nonsense_is_none() -> None:
+    assert memory(-0.3).records[1].guess == pytest.approx(1.6)
+    assert memory(-0.3, Direction.MAX).records[1].guess == pytest.approx(-1.3)
+    for nonsense in (None, "x", [1], True, float("nan")):
+        assert memory(nonsense).records[1].guess is None
+    assert read_memory([baseline(), verdict(1, {}, None, early=7)], Direction.MIN, {}).records[1].guess is None
+
+
+def test_no_learning_is_drawn_from_a_guess() -> None:
+    space = dimension(LR, 0.02)
+    assert space is not None
+    assert comparisons(memory(0.05), [space]) == []
+
+
+def test_the_tuner_turns_away_from_where_runs_were_stopped_and_tries_none_of_them_again() -> None:
+    wide = [0.03, 0.04, 0.06, 0.08]
+    lines = [baseline(), *(stopped(n, {"MATRIX_LR": lr}, 0.1) for n, lr in enumerate(wide, start=1))]
+    for seed in range(6):
+        proposal = changed(propose(facts(id=9), {"train.py": SOURCE}, lines, seed)[1])
+        assert proposal.get("MATRIX_LR") not in wide

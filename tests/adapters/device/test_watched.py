@@ -13,7 +13,7 @@ from ralph.adapters.scripted.device import ScriptedDevice
 from ralph.adapters.scripted.lab import Lab, LabScorer, Plan
 from ralph.errors import DeviceError
 from ralph.events import RunEnded
-from ralph.model import CrashKind, Outcome
+from ralph.model import CrashKind, EarlyStop, Outcome
 from ralph.ports import Job, News, RunOrder, Sample, ScoreOrder
 
 ORDER = RunOrder(id=3, run=1, seed=3001, commit="c3", tree="3-run")
@@ -59,7 +59,14 @@ class StagedRuns:
         fields: dict[str, object] = {"outcome": Outcome.OK, "record": {"tokens": 5}} | ended
         self._stages, self._ended = stages, RunEnded(id=3, run=1, **fields)  # type: ignore[arg-type]
         self.started: list[StagedRun] = []
+        self.marked: list[EarlyStop] = []
         self.early: dict[RunOrder, str] = {}  # those prepared, and why one of them may not run
+
+    def curve(self, order: RunOrder) -> tuple[float | None, ...]:
+        return (4.0, 3.0)
+
+    def mark(self, order: RunOrder, early: EarlyStop) -> None:
+        self.marked.append(early)
 
     def remains(self, order: RunOrder) -> RunEnded | None:
         return None
@@ -257,3 +264,15 @@ def test_a_scorer_that_is_started_early_needs_no_lease_until_it_is_released() ->
     scorer.prepare(order)
     scorer.drop()
     assert lab.started == ["prepare score 3.1", "score 3.1", "prepare score 3.1", "drop score 3.1"]
+
+
+def test_a_run_that_was_stopped_early_on_a_busy_device_says_nothing_about_its_idea() -> None:
+    early = EarlyStop(share=0.5, behind=2.0, allowed=1.0)
+    runs = StagedRuns(outcome=Outcome.STOPPED, early=early, reason="stopped at 50% of its budget")
+    busy = finish(DeviceRunner(runs, ScriptedDevice(samples=[FOREIGN]), Care()).start(ORDER))
+    assert busy.outcome is Outcome.VOID
+    assert "pid 7 (python)" in busy.disturbed
+    runner = DeviceRunner(runs, ScriptedDevice(samples=[QUIET]), Care())
+    assert finish(runner.start(ORDER)).outcome is Outcome.STOPPED
+    runner.mark(ORDER, early)
+    assert (runner.curve(ORDER), runs.marked) == ((4.0, 3.0), [early])

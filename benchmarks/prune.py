@@ -1,0 +1,401 @@
+"""What early stops save and what they cost: stored curves are replayed under our rule and under Optuna's pruners.
+
+    python -m benchmarks.prune [--campaigns 8] [--shuffles 100] [--json benchmarks/results/prune.json]
+
+Every campaign is first carried out without a pruner. Its experiments are then replayed in order: of each the pruner
+sees the smoothed loss of the first run at every look, as the supervisor does (ralph.core.curves), and stops it or lets
+it go on to its known verdict. What would have been proposed after another verdict no replay can know: all see the same.
+
+Made: candidates whose true effects are those behind the published record run (benchmarks/data), judged by the keep rule
+(ralph.core.decision). In `plain` and `noisy` a loss shows early what the score will be, more and less clearly. In
+`crossing` a quarter starts slowly, by very different amounts, whatever it is worth; in `slow gains` these are the
+better ideas, so that keeps look worse than other candidates; in `new kind` they appear only in the second half, which
+no rule can foresee from the past. Real: benchmarks/data/curves.jsonl, a campaign of the tuner on the default arena with
+short runs (benchmarks/record_curves.py), in the order in which it happened and in shuffled orders.
+
+For each pruner: of the contenders (experiments that were kept or run again) and of the keeps, the share that it stops;
+the share of the keeps' gain that these had; training time as a share of that without a pruner, repeats included; and
+the ratio of experiments per hour of training that follows. Optuna's pruners get the same losses at the same looks and
+as many first experiments for themselves as ours has at 5%; its Wilcoxon pruner, a test over many instances of one
+problem, has no use for a handful of looks at one curve. `hindsight` knows the verdicts: no more could be saved.
+"""
+
+import argparse
+import json
+import os
+import platform
+import random
+import statistics
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Protocol
+
+from ralph.core import pruning
+from ralph.core.curves import KEPT, LOOKS, POINTS, Curve, Finished, Past, at_looks, resample
+from ralph.core.decision import Discard, Evidence, Keep, KeepRule, RunAgain, Side, decide
+from ralph.core.pruning import PruneRule
+from ralph.core.statistics import Noise
+from ralph.model import Direction
+
+DATA = Path(__file__).parent / "data"
+SIGMA = 500.0  # of one score, in the units of the effects
+NOISE = Noise(sigma=SIGMA, dof=30)
+EXPERIMENTS = 300
+SLOW = 0.25  # share of the candidates that start slowly, in the families that have such
+DELAY = 12.0  # sigmas: mean excess loss of a slow starter at the beginning
+STARTUP = PruneRule().least
+AIM = (
+    "1.3 times, at most 5% of keeps"  # 1.5 times the ancestor's experiments an hour, of which 1.15 without early stops
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Case:
+    """One experiment of a campaign without a pruner: the losses of its first run at the looks, and how it came out.
+
+    `runs` are all that its verdict took, the incumbent's included; `gain` is what it truly was worth.
+    """
+
+    losses: Curve
+    incumbent: tuple[Curve, ...]
+    behind: float
+    contender: bool
+    keep: bool
+    runs: int
+    gain: float
+
+
+class Pruner(Protocol):
+    """Sees the experiments of one campaign, one after another."""
+
+    def trained(self, case: Case) -> float:
+        """The share of its budget after which this one is stopped; 1 when it goes on."""
+        ...
+
+
+# ---- pruners ---------------------------------------------------------------------------------------------------------
+
+
+class Ours:
+    """The rule of ralph.core.pruning on the past that the supervisor would have."""
+
+    def __init__(self, rule: PruneRule, name: str) -> None:
+        self._rule, self._name, self._seen, self._past = rule, name, 0, Past()
+
+    def trained(self, case: Case) -> float:
+        """By our rule."""
+        self._seen += 1
+        past = replace(self._past, kept={0: case.incumbent})
+        bar = pruning.bar(self._rule, past, "agent")
+        early = pruning.early_stop(bar, past, _spread_out(case.losses), 0, Direction.MIN) if bar else None
+        if early is not None:
+            early = pruning.with_lot(self._rule, early, self._name, self._seen)
+            if not early.spared:
+                return early.share
+        one = Finished(
+            agent="agent",
+            losses=case.losses,
+            gaps=past.gaps(case.losses, 0),
+            behind=case.behind,
+            contender=case.contender,
+            spared=early is not None,
+        )
+        self._past = replace(past, finished=(*past.finished, one)[-KEPT:])
+        return 1.0
+
+
+def _spread_out(losses: Curve) -> Curve:
+    points: list[float | None] = [None] * POINTS
+    for look, loss in zip(LOOKS, losses, strict=True):
+        points[round(look * POINTS) - 1] = loss
+    return tuple(points)
+
+
+class Oracle:
+    """Knows the verdicts: at the first look it stops whatever is no contender. Nothing can save more at no cost."""
+
+    def trained(self, case: Case) -> float:
+        """By hindsight."""
+        return 1.0 if case.contender else LOOKS[0]
+
+
+class Optunas:
+    """One of Optuna's pruners, told the loss at each look and the score at the end."""
+
+    def __init__(self, pruner: Any) -> None:
+        import optuna
+
+        optuna.logging.set_verbosity(optuna.logging.ERROR)
+        self._pruned = optuna.trial.TrialState.PRUNED
+        self._study = optuna.create_study(pruner=pruner, sampler=optuna.samplers.RandomSampler(seed=0))
+
+    def trained(self, case: Case) -> float:
+        """By Optuna's."""
+        trial = self._study.ask()
+        for step, (look, loss) in enumerate(zip(LOOKS, case.losses, strict=True)):
+            if loss is None:
+                continue
+            trial.report(loss, step)
+            if trial.should_prune():
+                self._study.tell(trial, state=self._pruned)
+                return look
+        self._study.tell(trial, case.behind)
+        return 1.0
+
+
+def pruners(name: str) -> Mapping[str, Pruner]:
+    """Fresh ones for a campaign of this name."""
+    import optuna
+
+    of = optuna.pruners
+    ours = {f"ours, {rate:g}": Ours(PruneRule(false_stop_rate=rate), name) for rate in (0.02, 0.05, 0.1)}
+    return {
+        "none": Ours(PruneRule(false_stop_rate=0.0), name),
+        **ours,
+        "optuna median": Optunas(of.MedianPruner(n_startup_trials=STARTUP)),
+        "optuna percentile 75": Optunas(of.PercentilePruner(75.0, n_startup_trials=STARTUP)),
+        "optuna percentile 95": Optunas(of.PercentilePruner(95.0, n_startup_trials=STARTUP)),
+        "optuna halving": Optunas(of.SuccessiveHalvingPruner(min_resource=1, reduction_factor=2)),
+        "hindsight": Oracle(),
+    }
+
+
+# ---- campaigns that are made -----------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Family:
+    """How losses come about. `wobble`: sigmas of noise early on; `slow`: from which experiment on some start slowly;
+    `better`: sigmas by which these are better than they would be.
+    """
+
+    wobble: float = 1.5
+    slow: int | None = None
+    better: float = 0.0
+
+
+FAMILIES = {
+    "plain": Family(),
+    "noisy": Family(wobble=6.0),
+    "crossing": Family(slow=0),
+    "slow gains": Family(slow=0, better=2.0),
+    "new kind": Family(slow=EXPERIMENTS // 2, better=2.0),
+}
+
+
+@dataclass(slots=True, kw_only=True)
+class _Program:
+    """A program: its true score, and what its loss is above that at each look."""
+
+    score: float
+    excess: tuple[float, ...]
+
+    def run(self, rng: random.Random, wobble: float) -> tuple[float, Curve]:
+        """Score and losses of one run."""
+        luck, score = rng.gauss(0, 1), self.score + rng.gauss(0, SIGMA)
+        return score, tuple(
+            self.score + over + SIGMA * (1 + wobble * (1 - look)) * (0.6 * luck + 0.8 * rng.gauss(0, 1))
+            for look, over in zip(LOOKS, self.excess, strict=True)
+        )
+
+
+def made(family: Family, effects: Sequence[float], experiments: int, seed: int) -> Iterator[Case]:
+    """A campaign without a pruner."""
+    rng, rule, challengers = random.Random(seed), KeepRule(), 0
+    best = _Program(score=0.0, excess=tuple(20_000 * (1 - look) ** 2 for look in LOOKS))
+    measured = [best.run(rng, family.wobble) for _ in range(3)]
+    for number in range(experiments):
+        program, effect = _changed(best, family, rng, number, rng.choice(effects))
+        runs, first, before = [program.run(rng, family.wobble)], len(measured), tuple(c for _, c in measured)
+        behind = runs[0][0] - statistics.fmean(score for score, _ in measured)
+        while True:
+            decision = decide(
+                rule,
+                Evidence(
+                    candidate=tuple(score for score, _ in runs),
+                    incumbent=tuple(score for score, _ in measured),
+                    noise=NOISE,
+                    challengers=challengers,
+                ),
+            )
+            if not isinstance(decision, RunAgain):
+                break
+            side, of = (runs, program) if decision.of is Side.CANDIDATE else (measured, best)
+            side.append(of.run(rng, family.wobble))
+        keep = isinstance(decision, Keep)
+        yield Case(
+            losses=runs[0][1],
+            incumbent=before,
+            behind=behind,
+            contender=keep or len(runs) > 1,
+            keep=keep,
+            runs=len(runs) + len(measured) - first,
+            gain=-effect,
+        )
+        challengers = 0 if keep else challengers + isinstance(decision, Discard)
+        if keep:
+            best, measured = program, runs
+
+
+def _changed(best: _Program, family: Family, rng: random.Random, number: int, effect: float) -> tuple[_Program, float]:
+    """A candidate: how much of its effect shows early is its own, and some start slowly."""
+    slow = family.slow is not None and number >= family.slow and rng.random() < SLOW
+    delay = SIGMA * rng.expovariate(1 / DELAY) if slow else 0.0
+    effect -= SIGMA * family.better if slow else 0.0
+    early = rng.uniform(-0.7, 0.1)  # of the effect, at the beginning, less than at the end
+    excess = tuple(
+        over + effect * early * (1 - look) + delay * (1 - look) ** 2
+        for look, over in zip(LOOKS, best.excess, strict=True)
+    )
+    return _Program(score=best.score + effect, excess=excess), effect
+
+
+# ---- campaigns that were recorded ------------------------------------------------------------------------------------
+
+
+def recorded(path: Path) -> list[Case]:
+    """The experiments of benchmarks/data/curves.jsonl that gave a score."""
+    lines = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+    budget_s = lines[0]["budget_s"]
+    runs = [line for line in lines[1:] if "run" in line and line["score"] is not None]
+    verdicts = {line["experiment"]: line["verdict"] for line in lines[1:] if "verdict" in line}
+    by_id: dict[int, list[dict[str, Any]]] = {}
+    for run in runs:
+        by_id.setdefault(run["experiment"], []).append(run)
+    curves = {id_: tuple(at_looks(resample(run["progress"], budget_s)) for run in its) for id_, its in by_id.items()}
+    cases = []
+    for id_, its in by_id.items():
+        if id_ == 0 or id_ not in verdicts:
+            continue
+        best = its[0]["incumbent"]
+        theirs, ours = (statistics.fmean(run["score"] for run in by_id[each]) for each in (best, id_))
+        keep = verdicts[id_] == "keep"
+        cases.append(
+            Case(
+                losses=curves[id_][0],
+                incumbent=curves[best],
+                behind=its[0]["score"] - theirs,
+                contender=keep or len(its) > 1,
+                keep=keep,
+                runs=len(its),
+                gain=theirs - ours,
+            )
+        )
+    return cases
+
+
+def shuffled(cases: Sequence[Case], times: int) -> list[list[Case]]:
+    """The same in other orders."""
+    orders = []
+    for seed in range(times):
+        order = list(cases)
+        random.Random(seed).shuffle(order)
+        orders.append(order)
+    return orders
+
+
+# ---- replay ----------------------------------------------------------------------------------------------------------
+
+
+def replay(campaigns: Sequence[Sequence[Case]], after: int = 0) -> dict[str, dict[str, float | None]]:
+    """Every pruner over every campaign: what it saved, what it stopped; the first `after` experiments do not count."""
+    found: dict[str, list[tuple[Case, float]]] = {}
+    for number, cases in enumerate(campaigns):
+        for name, pruner in pruners(f"campaign {number}").items():
+            trained = [(case, pruner.trained(case)) for case in cases]
+            found.setdefault(name, []).extend(trained[after:])
+    return {name: _summary(trained) for name, trained in found.items()}
+
+
+def _summary(trained: Sequence[tuple[Case, float]]) -> dict[str, float | None]:
+    whole = sum(case.runs for case, _ in trained)
+    used = sum(case.runs if share == 1 else share for case, share in trained)
+    gain = sum(case.gain for case, _ in trained if case.keep)
+    lost = sum(case.gain for case, share in trained if case.keep and share < 1)
+    return {
+        "stopped": _share([share < 1 for _, share in trained]),
+        "contenders_stopped": _share([share < 1 for case, share in trained if case.contender]),
+        "keeps_stopped": _share([share < 1 for case, share in trained if case.keep]),
+        "gain_lost": round(lost / gain, 4) if gain > 0 else None,
+        "training_time": round(used / whole, 4),
+        "experiments_per_hour": round(whole / used, 3),
+    }
+
+
+def _share(happened: Sequence[bool]) -> float | None:
+    return round(sum(happened) / len(happened), 4) if happened else None
+
+
+def table(title: str, rows: Mapping[str, Mapping[str, float | None]]) -> str:
+    """As it is printed."""
+    columns = ("stopped", "contenders_stopped", "keeps_stopped", "gain_lost", "training_time", "experiments_per_hour")
+    head = f"\n{title}\n{'':22}" + "".join(f"{column.replace('_', ' '):>21}" for column in columns)
+    lines = [
+        f"{name:22}" + "".join(f"{_cell(row[column], column):>21}" for column in columns) for name, row in rows.items()
+    ]
+    return "\n".join((head, *lines))
+
+
+def headline(tables: Mapping[str, Mapping[str, Mapping[str, float | None]]]) -> list[dict[str, Any]]:
+    """The lines of the README's table."""
+
+    def cell(row: Mapping[str, float | None]) -> str:
+        return f"{_cell(row['experiments_per_hour'], 'experiments_per_hour')} times, {row['keeps_stopped'] or 0:.1%}"
+
+    lines = []
+    for name in ("made: plain", "made: crossing", "recorded, shuffled"):
+        rows = tables[name]
+        others = {other: cell(rows[other]) for other in ("optuna median", "optuna percentile 75", "hindsight")}
+        what = f"experiments an hour by early stops, and keeps lost to them ({name})"
+        lines.append({"what": what, "ralph": cell(rows["ours, 0.05"]), "beside": others, "aim": AIM})
+    return lines
+
+
+def _cell(value: float | None, column: str) -> str:
+    if value is None:
+        return "–"
+    return f"{value:.2f}" if column == "experiments_per_hour" else f"{value:.1%}"
+
+
+def main() -> int:
+    """Replay everything, print the tables, write the numbers."""
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--campaigns", type=int, default=8, help="made campaigns of each family")
+    parser.add_argument("--experiments", type=int, default=EXPERIMENTS)
+    parser.add_argument("--shuffles", type=int, default=100, help="orders of the recorded campaign")
+    parser.add_argument("--json", type=Path)
+    asked = parser.parse_args()
+    draws = json.loads((DATA / "record_run_effects.json").read_text(encoding="utf-8"))["effects"]
+    effects = [effect for draw in draws for effect in draw]
+    tables = {}
+    for name, family in FAMILIES.items():
+        campaigns = [list(made(family, effects, asked.experiments, seed)) for seed in range(asked.campaigns)]
+        tables[f"made: {name}"] = replay(campaigns)
+        print(table(f"made: {name}", tables[f"made: {name}"]), flush=True)
+    cases = recorded(DATA / "curves.jsonl")
+    views = {
+        "recorded, as it was": ([cases], 0),
+        "recorded, shuffled": (shuffled(cases, asked.shuffles), 0),
+        "recorded, shuffled, after the first 19": (shuffled(cases, asked.shuffles), STARTUP),
+    }
+    for title, (orders, after) in views.items():
+        tables[title] = replay(orders, after)
+        print(table(f"{title} ({len(cases)} experiments)", tables[title]), flush=True)
+    if asked.json:
+        machine = {"cpu_count": os.cpu_count(), "python": platform.python_version(), "system": platform.system()}
+        settings = {"campaigns": asked.campaigns, "experiments": asked.experiments, "shuffles": asked.shuffles}
+        told = {
+            "date": f"{datetime.now(UTC):%Y-%m-%d}",
+            "settings": settings,
+            "machine": machine,
+            "tables": tables,
+            "headline": headline(tables),
+        }
+        asked.json.write_text(json.dumps(told, indent=1) + "\n", encoding="utf-8")
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
