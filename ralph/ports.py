@@ -256,11 +256,25 @@ class Scorer(Protocol):
         ...
 
     def remains(self, order: ScoreOrder) -> Scored | None:
-        """What it said, if it did before a restart."""
+        """What it said, if it did before a restart. A process that was prepared and never released said nothing."""
+        ...
+
+    def prepare(self, order: ScoreOrder) -> None:
+        """Start its process early, where it may: it imports, and touches neither artifact nor data nor device.
+
+        Once more changes nothing; another order on the same artifact takes its place.
+        """
+        ...
+
+    def drop(self, order: ScoreOrder | None = None) -> None:
+        """End what was prepared for `order`, or all that was prepared; nothing of it is left afterwards, nor on disk.
+
+        Whether there is such a thing or not.
+        """
         ...
 
     def start(self, order: ScoreOrder) -> Job[Scored]:
-        """Start scoring."""
+        """Start scoring: with the process prepared for this very order if it still lives, else with a new one."""
         ...
 
 

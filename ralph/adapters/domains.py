@@ -34,7 +34,8 @@ class Start:
 
     `port` is the one that it may connect to without network, where it has no loopback of its own (level landlock).
 
-    `held`: everything is there, sandbox included, but its program, which starts when the child is released.
+    `held`: everything is there, sandbox included, but its program, which starts when the child is released. One that
+    `waits` does that itself, for a line of its standard input.
     """
 
     folder: Path
@@ -53,6 +54,7 @@ class Start:
     pass_fds: tuple[int, ...] = ()
     home: Mapping[str, bytes] = field(default_factory=dict)
     held: bool = False
+    waits: bool = False
 
 
 class Domains:
@@ -117,7 +119,7 @@ class Domains:
                 scratch=scratch,
                 limits=limits,
                 folders=writable,
-                held=order.held,
+                held=order.held or order.waits,
             )
         )
 

@@ -96,14 +96,26 @@ class LaneScorer:
     def __init__(self, scorers: Sequence[Scorer]) -> None:
         self._scorers = tuple(scorers)
 
+    def _of(self, order: ScoreOrder) -> Scorer:
+        return self._scorers[order.lane % len(self._scorers)]
+
     def broken_seal(self) -> str:
         """What differs in the sealed copy, which they share."""
         return self._scorers[0].broken_seal()
 
     def remains(self, order: ScoreOrder) -> Scored | None:
         """What it said, if it did before a restart."""
-        return self._scorers[order.lane % len(self._scorers)].remains(order)
+        return self._of(order).remains(order)
+
+    def prepare(self, order: ScoreOrder) -> None:
+        """Start its process early, for its lane."""
+        self._of(order).prepare(order)
+
+    def drop(self, order: ScoreOrder | None = None) -> None:
+        """End what was prepared."""
+        for scorer in self._scorers if order is None else (self._of(order),):
+            scorer.drop(order)
 
     def start(self, order: ScoreOrder) -> Job[Scored]:
         """Start scoring."""
-        return self._scorers[order.lane % len(self._scorers)].start(order)
+        return self._of(order).start(order)

@@ -12,6 +12,7 @@ import fcntl
 import json
 import marshal
 import os
+import select
 import signal
 import socket
 import subprocess
@@ -39,6 +40,7 @@ __all__ = [
 
 ESCALATE_S = 20.0  # a shim that takes longer over a kill is wedged; 12 GiB of memory took 1.1 s to be gone
 SWEEP_S = 10.0
+GONE_S = 30.0  # how long one that is not wanted may take to be gone
 
 
 class ExitReason(StrEnum):
@@ -100,8 +102,7 @@ class Command:
         grace_s: seconds between TERM and KILL when it is killed or late; 0 kills at once.
         scratch: a folder outside the domain's that is its own as well, and removed by `close` after its end.
         limits: what it may use of the machine; seen some twenty times a second.
-        held: it is started up to its last step, its own program, which waits for `Child.release`. Its standard input
-            is /dev/null afterwards.
+        held: its standard input is a pipe into which `Child.release` writes a line; see `hold`.
         folders: those that its disk limit is about.
     """
 
@@ -201,11 +202,19 @@ class Child:
             self._control.send(f"deadline {seconds:.6f}\n".encode())
 
     def release(self) -> None:
-        """Have a held one go on: its program starts now. Nothing happens to one that is not held, or is dead."""
+        """Have a held one go on. Nothing happens to one that is not held, or is dead."""
         if self._held_by >= 0:
             with contextlib.suppress(BrokenPipeError):
                 os.write(self._held_by, b"\n")
             self._let_go()
+
+    def end(self, reason: str) -> None:
+        """Kill it, wait until nothing of it is left, unless it cannot be killed, and close."""
+        self.kill(reason)
+        deadline = time.monotonic() + GONE_S
+        while self.poll() is None and (left_s := deadline - time.monotonic()) > 0:
+            select.select([self.fileno()], [], [], left_s)
+        self.close()
 
     def _let_go(self) -> None:
         if self._held_by >= 0:

@@ -50,7 +50,6 @@ REPORT = f"{OUT}/report.json"
 REPORT_BYTES = 64 * 1024
 PROGRESS = f"{OUT}/progress.jsonl"
 PROGRESS_TAIL_BYTES = 4096
-GONE_S = 30.0  # how long a prepared process that is not wanted may take to be gone
 UNASKED = "it was ready without having asked for its device: prepare.device() comes before that; see docs/runs.md"
 LIMITS = {
     LimitKind.MEMORY: CrashKind.MEMORY_LIMIT,
@@ -352,10 +351,7 @@ class RunAtWork:
 
     def abandon(self) -> None:
         """End a prepared run that is not wanted, and wait until it is gone, unless it cannot be killed."""
-        self._child.kill("not wanted any more")
-        deadline = time.monotonic() + GONE_S
-        while self._child.poll() is None and (left_s := deadline - time.monotonic()) > 0:
-            select.select([self._child.fileno()], [], [], left_s)
+        self._child.end("not wanted any more")
         self._close()
 
     def poll(self) -> RunEnded | None:

@@ -2,22 +2,30 @@
 
 Sealed and command scorers are processes of their own, in their own kill domain, run from the sealed copy, and are given
 nothing of the agent's but the artifact. A reported score is read from the run's log and is worth as much as the run.
+
+A sealed scorer may be started while its run still exports. It imports, in its final sandbox, and waits (see
+`ralph.adapters.scorer.standby`); the sealed copy is checked and read, and the artifact looked at, when the run is gone.
+What keeps the run from the process that waits is the sandbox: where there is none, no scorer is started early.
 """
 
 import math
 import stat
 import sys
+import time
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
 from ralph.adapters.data import PreparedData
 from ralph.adapters.domains import Domains, Start, finished, log_of, read_log, shell
+from ralph.adapters.files import write_atomic
 from ralph.adapters.home import homes
 from ralph.adapters.process import Child, Exit, ExitReason
 from ralph.adapters.redaction import redact_file, redact_folder
 from ralph.adapters.runner import ARTIFACT, LIMITS, OUT
+from ralph.adapters.sandbox import SandboxLevel
 from ralph.adapters.seal import Seal
 from ralph.adapters.untrusted import UntrustedFileError, read_untrusted
 from ralph.config import Config
@@ -35,6 +43,8 @@ ARENA = "arena"  # where the arena's fixed files lie in the sealed copy
 ANSWERS = "answer"  # the folder that a scorer may write to
 ANSWER = "score.json"
 ANSWER_BYTES = 2**20
+WAITED = "waited"  # a file that says for how many seconds it waited for its release; empty until then
+STANDBY = ("-P", "-m", "ralph.adapters.scorer.standby")
 ODD_FILES = {
     stat.S_IFIFO: "a FIFO",
     stat.S_IFLNK: "a symbolic link",
@@ -46,6 +56,15 @@ CRASHES = {
     "no_artifact": CrashKind.NO_ARTIFACT,
     "out_of_memory": CrashKind.OUT_OF_MEMORY,
 }
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Waiting:
+    """A scorer that was started early."""
+
+    order: ScoreOrder
+    child: Child
+    since: float
 
 
 class ArenaScorer:
@@ -65,6 +84,7 @@ class ArenaScorer:
     ) -> None:
         self._layout, self._config, self._device, self._shown = layout, config, device, shown
         self._data, self._seal, self._domains, self._redact = data, seal, domains, redact
+        self._waiting: dict[Path, _Waiting] = {}  # by kill domain
 
     def broken_seal(self) -> str:
         """What was changed in the sealed copy."""
@@ -74,8 +94,11 @@ class ArenaScorer:
         """What a scorer said that finished while no supervisor looked, or what needs none; a reported score is read."""
         if self._config.score.mode is ScoreMode.REPORTED:
             return self._reported(order)
-        exit_ = finished(self._folder(order))
-        return self._odd_artifact(order) if exit_ is None else self._result(order, exit_)
+        folder = self._folder(order)
+        exit_ = finished(folder)
+        if exit_ is None or _waited_s(folder) is None:
+            return self._odd_artifact(order)
+        return self._result(order, exit_)
 
     def _odd_artifact(self, order: ScoreOrder) -> Scored | None:
         """No scorer is started for an artifact that would hang it or lead it elsewhere. One may be missing."""
@@ -88,10 +111,45 @@ class ArenaScorer:
         reason = f"the artifact is {ODD_FILES.get(stat.S_IFMT(mode), 'no regular file')}, not a regular file"
         return Scored(id=order.id, run=order.run, outcome=Outcome.CRASH, crash=CrashKind.NO_ARTIFACT, reason=reason)
 
+    def prepare(self, order: ScoreOrder) -> None:
+        """Start a sealed scorer's process early, where there are walls between it and the run."""
+        if self._config.score.mode is not ScoreMode.SEALED or self._domains.level is SandboxLevel.NONE:
+            return
+        folder = self._folder(order)
+        if (other := self._waiting.get(folder)) is not None:
+            if other.order == order:
+                return
+            self.drop(other.order)
+        child = self._spawn(order, early=True)
+        self._waiting[folder] = _Waiting(order=order, child=child, since=time.monotonic())
+
+    def drop(self, order: ScoreOrder | None = None) -> None:
+        """End what was prepared and is not wanted any more."""
+        for folder, waiting in list(self._waiting.items()):
+            if order is None or waiting.order == order:
+                del self._waiting[folder]
+                waiting.child.end("not wanted any more")
+                self._domains.clear(folder)
+
     def start(self, order: ScoreOrder) -> Job[Scored]:
-        """Start the scorer's process."""
+        """Release the process that was prepared for this order, if it lives; else start one."""
         self._seal.broken()
+        folder = self._folder(order)
+        waiting = self._waiting.get(folder)
+        if waiting is not None and waiting.order == order and waiting.child.poll() is None:
+            write_atomic(folder / WAITED, f"{time.monotonic() - waiting.since:.6f}", durable=False)
+            del self._waiting[folder]
+            waiting.child.set_deadline(self._config.score.timeout_s)
+            waiting.child.release()
+            return _ScoreJob(waiting.child, self, order)
+        if waiting is not None:
+            self.drop(waiting.order)
+        return _ScoreJob(self._spawn(order, early=False), self, order)
+
+    def _spawn(self, order: ScoreOrder, *, early: bool) -> Child:
         folder = self._domains.fresh(self._folder(order))
+        if early:
+            (folder / WAITED).touch()
         run_dir = self._layout.run(order.id, order.run) / OUT
         answer = folder / ANSWERS
         answer.mkdir()
@@ -106,10 +164,10 @@ class ArenaScorer:
         if self._data is not None:
             env["RALPH_DATA"] = str(self._data.descriptor)
         sealed = self._config.score.mode is ScoreMode.SEALED
-        child = self._domains.start(
+        return self._domains.start(
             Start(
                 folder=folder,
-                argv=self._sealed_argv(env, order) if sealed else shell(self._command(order)),
+                argv=self._sealed_argv(env, order, early=early) if sealed else shell(self._command(order)),
                 cwd=self._seal.folder if sealed else self._seal.folder / ARENA,
                 env=env,
                 writable=(answer,),
@@ -119,10 +177,10 @@ class ArenaScorer:
                     self._seal.folder,
                     *(() if sealed else homes()),  # a program of the user's
                 ),
-                deadline_s=self._config.score.timeout_s,
+                deadline_s=None if early else self._config.score.timeout_s,
+                waits=early,
             )
         )
-        return _ScoreJob(child, self, order)
 
     def _folder(self, order: ScoreOrder) -> Path:
         """Its kill domain."""
@@ -133,7 +191,7 @@ class ArenaScorer:
     def _command(self, order: ScoreOrder) -> str:
         return self._config.score.audit_command if order.audit else self._config.score.command
 
-    def _sealed_argv(self, env: Mapping[str, str], order: ScoreOrder) -> tuple[str, ...]:
+    def _sealed_argv(self, env: Mapping[str, str], order: ScoreOrder, *, early: bool) -> tuple[str, ...]:
         words = {
             "--artifact": env["RALPH_ARTIFACT"],
             "--data": env["RALPH_DATA"],
@@ -142,7 +200,8 @@ class ArenaScorer:
             "--seed": env["RALPH_SEED"],
             "--split": "audit" if order.audit else "val",
         }
-        return (sys.executable, str(self._seal.folder / SCORER), *(w for pair in words.items() for w in pair))
+        before = STANDBY if early else ()
+        return (sys.executable, *before, str(self._seal.folder / SCORER), *(w for pair in words.items() for w in pair))
 
     # --- answers
 
@@ -163,7 +222,7 @@ class ArenaScorer:
         redact_file(log_of(folder), self._redact)
         redact_folder(folder / "answer", self._redact)
         log = read_log(folder)
-        seconds = round(exit_.seconds, 3)
+        seconds = round(max(0.0, exit_.seconds - (_waited_s(folder) or 0.0)), 3)
         if exit_.limit is not None and (kind := LIMITS[exit_.limit]) is not None:  # by what the artifact made it do
             why = f"the scorer was ended: {exit_.detail}"
             return Scored(id=order.id, run=order.run, outcome=Outcome.CRASH, crash=kind, reason=why, seconds=seconds)
@@ -235,6 +294,16 @@ class _ScoreJob:
     def stop(self, reason: str) -> None:
         """Ask for its end."""
         self._child.kill(reason)
+
+
+def _waited_s(folder: Path) -> float | None:
+    """For how many seconds the scorer of this domain waited for its release; None if it never came."""
+    try:
+        return float((folder / WAITED).read_text())
+    except FileNotFoundError:
+        return 0.0  # it was not started early
+    except ValueError:
+        return None
 
 
 def _void(order: ScoreOrder, reason: str, seconds: float) -> Scored:

@@ -105,6 +105,7 @@ class Experiments:
         for key, job in list(self.jobs.items()):
             result = job.poll()
             if result is None:
+                self._foresee_score(key, job)
                 continue
             del self.jobs[key]
             excused = self._excused(key, result)
@@ -127,6 +128,8 @@ class Experiments:
         self._record(result)
         if isinstance(result, RunEnded):
             self._spent_trees.append(_run_tree(result.id, result.run))
+            if result.outcome is not Outcome.OK:
+                self._world.scorer.drop(self._score_order(result.id, result.run))
         self._world.reach(result.kind)
 
     def tidy(self) -> None:
@@ -347,16 +350,25 @@ class Experiments:
         key = ("score", action.id, action.run)
         if key in self.jobs:
             return
-        world, e = self._world, self._state.experiments[action.id]
-        run = e.runs[action.run - 1]
-        order = ScoreOrder(id=e.id, run=run.number, seed=run.seed, commit=e.commit, lane=run.lane)
+        world, order = self._world, self._score_order(action.id, action.run)
         remains = world.scorer.remains(order)
         if remains is not None and remains.outcome is not Outcome.VOID:  # a failure of its own is tried once more
+            world.scorer.drop(order)
             self._finish(remains)
             return
         world.ledger.sync()
         self.jobs[key] = world.scorer.start(order)
         world.reach("score_started")
+
+    def _foresee_score(self, key: JobKey, job: Job[AgentEnded] | Job[RunEnded] | Job[Scored]) -> None:
+        """A run that exports is not timed any more: the moment for its scorer to import what it needs."""
+        if key[0] == "run" and (news := job.news()) is not None and news.stage == "export":
+            self._world.scorer.prepare(self._score_order(key[1], key[2]))
+
+    def _score_order(self, id: int, number: int) -> ScoreOrder:  # noqa: A002 - the word of the ledger
+        e = self._state.experiments[id]
+        run = e.runs[number - 1]
+        return ScoreOrder(id=e.id, run=number, seed=run.seed, commit=e.commit, lane=run.lane)
 
     def _audit(self, action: Audit) -> None:
         key = (AUDIT, action.id, action.run)

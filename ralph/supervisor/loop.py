@@ -213,6 +213,7 @@ class Supervisor:
         for job in jobs:
             job.stop(reason)
         self._world.runner.drop()
+        self._world.scorer.drop()
         self._world.agents.dismiss()
         deadline = self._world.clock.monotonic() + STOP_WITHIN_S
         while jobs and self._world.clock.monotonic() < deadline:

@@ -81,3 +81,15 @@ def test_what_is_prepared_is_prepared_for_one_lane_and_dropped_everywhere() -> N
     assert (runner.prepared(ours), runner.prepared(other)) == (True, False)
     runner.drop()
     assert not runner.prepared(ours)
+
+
+def test_a_scorer_is_prepared_on_the_lane_of_its_run_and_dropped_there_or_everywhere() -> None:
+    labs = [Lab(plan=lambda _: Plan()) for _ in range(2)]
+    scorer = LaneScorer([LabScorer(lab) for lab in labs])
+    orders = [ScoreOrder(id=n, run=1, seed=1, commit=f"c{n}", lane=n) for n in range(4)]
+    for order in orders:
+        scorer.prepare(order)
+    scorer.drop(orders[1])
+    assert [lab.started[2:] for lab in labs] == [[], ["drop score 1.1"]]
+    scorer.drop()
+    assert [lab.started[-1] for lab in labs] == ["drop score 2.1", "drop score 3.1"]

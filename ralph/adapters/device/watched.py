@@ -133,6 +133,14 @@ class DeviceScorer:
         """What it said, if it did before a restart."""
         return self._scorer.remains(order)
 
+    def prepare(self, order: ScoreOrder) -> None:
+        """Start its process early. It is not on the device yet, which therefore need not be leased."""
+        self._scorer.prepare(order)
+
+    def drop(self, order: ScoreOrder | None = None) -> None:
+        """End what was prepared."""
+        self._scorer.drop(order)
+
     def start(self, order: ScoreOrder) -> Job[Scored]:
         """Start scoring, or wait for the device first."""
         never = Scored(id=order.id, run=order.run, outcome=Outcome.VOID, reason="ended before it had its device")

@@ -139,7 +139,9 @@ class Lab:
     run_s: float = 325.0
     budget_s: float = 300.0
     setup_s: float = 0.0  # of run_s; a run that is prepared has it behind it by its start, as far as there was time
+    export_s: float = 0.0  # the last of run_s
     score_s: float = 5.0
+    import_s: float = 0.0  # of score_s; likewise, of a scorer that is prepared
     started: list[str] = field(default_factory=list)
     expected: AgentOrder | None = None  # whose agent stands by
     signals: Signals = field(default_factory=Signals)
@@ -205,12 +207,20 @@ class LabRun(TimedJob[RunEnded]):
         self._lab, self._began, self._marks = lab, lab.clock.seconds, marks
         self.go_s = self._began + result.setup_s
 
+    @property
+    def turns(self) -> list[float]:
+        """When it has news, besides its end."""
+        go = [self.go_s] if self._lab.curve else []
+        return go + ([self.due - self._lab.export_s] if self._lab.export_s else [])
+
     def news(self) -> News | None:
-        """How long it has trained, if it logs anything."""
-        seconds = self._lab.clock.seconds - self.go_s
-        if self._lab.curve is None or not 0 <= seconds < self._lab.budget_s:
+        """For how long it has exported, or, if it logs anything, trained."""
+        now, exports = self._lab.clock.seconds, self.due - self._lab.export_s
+        if self._lab.export_s and now >= exports:
+            return News(stage="export", stage_s=now - exports)
+        if self._lab.curve is None or not 0 <= now - self.go_s < self._lab.budget_s:
             return None
-        return News(stage="training", stage_s=seconds)
+        return News(stage="training", stage_s=now - self.go_s)
 
     def poll(self) -> RunEnded | None:
         """The planned end, or that of a run that was stopped."""
@@ -307,10 +317,11 @@ class LabRunner:
 
 
 class LabScorer:
-    """The truth plus noise that depends on the seed alone."""
+    """The truth plus noise that depends on the seed alone. One that is prepared has imported by its start."""
 
     def __init__(self, lab: Lab) -> None:
         self._lab = lab
+        self._waiting: dict[ScoreOrder, float] = {}  # since when
 
     def broken_seal(self) -> str:
         """A laboratory's seal holds."""
@@ -321,14 +332,28 @@ class LabScorer:
         del order
         return None
 
+    def prepare(self, order: ScoreOrder) -> None:
+        """Import from now on."""
+        if order not in self._waiting:
+            self._lab.started.append(f"prepare score {order.id}.{order.run}")
+            self._waiting[order] = self._lab.clock.seconds
+
+    def drop(self, order: ScoreOrder | None = None) -> None:
+        """Forget it, or all of them."""
+        for waiting in [each for each in self._waiting if order in (None, each)]:
+            self._lab.started.append(f"drop score {waiting.id}.{waiting.run}")
+            del self._waiting[waiting]
+
     def start(self, order: ScoreOrder) -> Job[Scored]:
         """Score with noise."""
         lab = self._lab
+        since = self._waiting.pop(order, lab.clock.seconds)
+        score_s = lab.score_s - min(lab.import_s, lab.clock.seconds - since)
         lab.started.append(f"{'audit' if order.audit else 'score'} {order.id}.{order.run}")
         noise = random.Random(order.seed + (AUDIT_SEED if order.audit else 0)).gauss(0.0, lab.sigma)
         truth = lab.audit_truth(order.commit) if order.audit else lab.truth(order.commit)
-        scored = Scored(id=order.id, run=order.run, outcome=Outcome.OK, score=truth + noise, seconds=lab.score_s)
-        return TimedJob(lab.clock, lab.score_s, scored)
+        scored = Scored(id=order.id, run=order.run, outcome=Outcome.OK, score=truth + noise, seconds=score_s)
+        return TimedJob(lab.clock, score_s, scored)
 
 
 class LabRepo:
@@ -441,11 +466,12 @@ class LabControl:
         return self._lab.signals
 
     def wait(self, jobs: Iterable[Job[object]], timeout_s: float) -> None:
-        """Jump to the earliest end, or beginning of a training that logs."""
-        clock = self._lab.clock
+        """Jump to the earliest end, or other news of a run."""
+        lab, clock = self._lab, self._lab.clock
         dues = [job.due for job in jobs if isinstance(job, TimedJob)]
-        if self._lab.curve:
-            dues += [job.go_s for job in jobs if isinstance(job, LabRun) and job.go_s > clock.seconds]
+        if lab.curve or lab.export_s:
+            turns = (turn for job in jobs if isinstance(job, LabRun) for turn in job.turns)
+            dues += [turn for turn in turns if turn > clock.seconds]
         clock.seconds = max(clock.seconds, min([*heapq.nsmallest(1, dues), clock.seconds + timeout_s]))
 
 

@@ -249,6 +249,23 @@ def test_a_scoring_leases_the_device_too_and_gives_it_back() -> None:
     assert not device.leased
 
 
+def test_a_scorer_that_is_started_early_needs_no_lease_until_it_is_released() -> None:
+    lab, device = Lab(plan=lambda _: Plan(), import_s=3.0), ScriptedDevice()
+    scorer, order = DeviceScorer(LabScorer(lab), device, Care()), ScoreOrder(id=3, run=1, seed=3001, commit="c3")
+    scorer.prepare(order)
+    assert not device.leased
+    lab.clock.seconds += 10
+    job = scorer.start(order)
+    assert device.leased
+    lab.clock.seconds += lab.score_s - lab.import_s
+    scored = job.poll()
+    assert scored is not None
+    assert scored.seconds == lab.score_s - lab.import_s
+    scorer.prepare(order)
+    scorer.drop()
+    assert lab.started == ["prepare score 3.1", "score 3.1", "prepare score 3.1", "drop score 3.1"]
+
+
 def test_a_run_that_was_stopped_early_on_a_busy_device_says_nothing_about_its_idea() -> None:
     early = EarlyStop(share=0.5, behind=2.0, allowed=1.0)
     runs = StagedRuns(outcome=Outcome.STOPPED, early=early, reason="stopped at 50% of its budget")
