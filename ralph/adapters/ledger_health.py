@@ -103,7 +103,8 @@ def folders(experiments: Path) -> list[int]:
 def _began(folder: Path) -> bool:
     """Not if all there is was made for an agent that stood by and never had its order, as kill -9 leaves it."""
     try:
-        return {each.name for each in folder.iterdir()} > {"agent-1"} or (folder / "agent-1" / "facts.json").exists()
+        more = {each.name for each in folder.iterdir()} - {"agent-1"}
+        return bool(more) or (folder / "agent-1" / "facts.json").exists()
     except NotADirectoryError:
         return False
 
