@@ -3,7 +3,7 @@
 import os
 import select
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -95,8 +95,10 @@ def desk_at(repository: Path, level: SandboxLevel, agents: Mapping[str, Any]) ->
 
 
 @pytest.fixture(params=KEPT_IN)
-def desk(request: pytest.FixtureRequest, repository: Path) -> Desk:
-    return desk_at(repository, request.param, {})
+def desk(request: pytest.FixtureRequest, repository: Path) -> Iterator[Desk]:
+    made = desk_at(repository, request.param, {})
+    yield made
+    made.launcher.dismiss()
 
 
 def test_one_that_stood_by_proposes_what_one_that_was_started_now_proposes(desk: Desk) -> None:
