@@ -94,10 +94,19 @@ def believed(ledger: Path, health: Health) -> Iterator[Entry]:
 
 
 def folders(experiments: Path) -> list[int]:
-    """The numbers of the experiments that have a folder."""
+    """The numbers of the experiments that have a folder with something of theirs in it."""
     if not experiments.is_dir():
         return []
-    return sorted(int(each.name) for each in experiments.iterdir() if each.name.isdigit())
+    return sorted(int(each.name) for each in experiments.iterdir() if each.name.isdigit() and _began(each))
+
+
+def _began(folder: Path) -> bool:
+    """Not if all there is was made for an agent that stood by and never had its order, as kill -9 leaves it."""
+    try:
+        more = {each.name for each in folder.iterdir()} - {"agent-1"}
+        return bool(more) or (folder / "agent-1" / "facts.json").exists()
+    except NotADirectoryError:
+        return False
 
 
 def _lines(ledger: Path) -> Iterator[bytes]:

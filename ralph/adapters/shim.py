@@ -204,6 +204,11 @@ class Domain:
             setsigmask=[],
             setsigdef=[getattr(signal, name) for name in (*IGNORED, "SIGCHLD", "SIGXFSZ")],
         )
+        if nice := os.getpriority(os.PRIO_PROCESS, 0):  # which the end of our own scheduling has reset
+            try:
+                os.setpriority(os.PRIO_PROCESS, self.leader, nice)
+            except OSError:
+                pass  # it has ended already
         for fd in passed:
             os.close(fd)  # else whoever holds the other end of a socket would not see the payload's end
 

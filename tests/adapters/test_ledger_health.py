@@ -117,14 +117,30 @@ def test_an_empty_or_missing_ledger_is_sound_only_where_nothing_was_tried(tmp_pa
     if there:
         path.touch()
     assert examine(path, tmp_path / "experiments").sound
-    (tmp_path / "experiments" / "000002").mkdir(parents=True)
+    begun(tmp_path, 2)
     assert examine(path, tmp_path / "experiments").strays == [2]
+
+
+def begun(root: Path, id_: int) -> None:
+    folder = root / "experiments" / f"{id_:06d}"
+    folder.mkdir(parents=True)
+    (folder / "brief-1.md").touch()
+
+
+def test_what_was_made_for_an_agent_that_stood_by_is_no_experiment(tmp_path: Path) -> None:
+    path = tmp_path / "ledger.jsonl"
+    lines = filled(path)
+    standing_by = tmp_path / "experiments" / "000004" / "agent-1"
+    standing_by.mkdir(parents=True)
+    assert written(path, lines).sound
+    (standing_by / "facts.json").touch()
+    assert written(path, lines).strays == [4]
 
 
 def test_a_ledger_whose_end_was_cut_off_shows_by_the_folders(tmp_path: Path) -> None:
     path = tmp_path / "ledger.jsonl"
     lines = filled(path)
     for id_ in (0, 1, 2, 3):
-        (tmp_path / "experiments" / f"{id_:06d}").mkdir(parents=True)
+        begun(tmp_path, id_)
     assert written(path, lines[:7]).sound
     assert written(path, lines[:6]).strays == [3]

@@ -151,7 +151,7 @@ def test_a_repair_before_the_expected_order_leaves_it_standing(desk: Desk) -> No
     until(lambda: desk.waiting(expected), "its start")
     before = desk.waiting(expected)
     assert desk.run(desk.order(1, attempt=2)).outcome is AgentOutcome.PROPOSED
-    assert desk.waiting(expected) == before
+    assert set(before) <= set(desk.waiting(expected))  # those that had started by then
     assert desk.run(expected).outcome is AgentOutcome.PROPOSED
 
 
