@@ -4,7 +4,8 @@ It stands in its final kill domain and sandbox. Until a line of its standard inp
 but Python's libraries: no artifact, data or device, nor PROGRAM, which it reads then and becomes. The end of its
 standard input instead of a release means that the supervisor is gone; then the shim ends it.
 
-What it saves is the import of torch. Not what a program opens later: a GPU, its kernels.
+What it saves is the import of torch, and half a second in which an interpreter that holds torch takes itself apart.
+Not what a program opens later: a GPU, its kernels.
 """
 
 import importlib
@@ -26,7 +27,14 @@ def main(program: str) -> None:
     os.dup2(nothing, 0)
     os.close(nothing)
     del sys.argv[0]
-    runpy.run_path(program, run_name="__main__")
+    try:
+        runpy.run_path(program, run_name="__main__")
+    except SystemExit as end:
+        if not isinstance(end.code, int):
+            raise
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(end.code)  # the answer is on disk, and there is nothing else to clean
 
 
 if __name__ == "__main__":

@@ -192,6 +192,18 @@ def test_the_real_scorer_gives_the_score_that_it_gives_without_having_waited(hos
     scored = finish(scorer.start(ORDER))
     assert (scored.outcome, scored.reason) == (Outcome.OK, "")
     assert scored.score == pytest.approx(answer(bench, ORDER.seed)["score"], rel=1e-6)
+    assert f'"score": {scored.score}' in log_of(scoring.folder).read_text(), "nothing that it said is lost"
+
+
+@walled
+@pytest.mark.parametrize(
+    ("ending", "reason"), [("raise SystemExit(3)", "status 3"), ("raise LookupError('a bug')", "LookupError: a bug")]
+)
+def test_one_that_fails_after_its_release_has_failed(scoring: Scoring, ending: str, reason: str) -> None:
+    scoring.seal.make({SCORER: ending.encode()})
+    scored = start_when_imported(scoring, scoring.scorer())
+    assert scored.outcome is Outcome.VOID
+    assert reason in scored.reason
 
 
 @walled
