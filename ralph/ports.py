@@ -444,8 +444,10 @@ class World:
     """All ports together, chosen once by the front. `reach` is told each named point of the loop, for crash drills.
     `keep` is called when an experiment is settled and when the loop is over: now and then it makes a restart fast.
 
-    The picture is drawn at most every `picture_every_s` seconds, since that disturbs runs on a CPU; while nothing
-    happens progress.md is written every `report_every_s`, so that it says how far a run has come.
+    `scorer_imports` are the stages of a run in which its scorer may import what it needs: on a GPU, which that does not
+    disturb, from the beginning of training on. The picture is drawn at most every `picture_every_s` seconds, since that
+    disturbs runs on a CPU; while nothing happens progress.md is written every `report_every_s`, so that it says how far
+    a run has come.
     """
 
     clock: Clock
@@ -461,6 +463,7 @@ class World:
     reach: Callable[[str], None] = _nowhere
     keep: Callable[[], None] = _nothing
     picture_every_s: float = 60.0
+    scorer_imports: frozenset[str] = frozenset({"export"})
     report_every_s: float = 30.0
     pid: int = 0
     host: str = ""

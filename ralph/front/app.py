@@ -195,6 +195,7 @@ def _locked_loop(layout: Layout, wishes: Wishes, notifier: Notifier) -> End:
             keep=lambda: snapshots.keep(supervisor.state),
             reach=crash_points(os.environ.get(CRASH_VARIABLE, "")),
             picture_every_s=math.inf if NO_PICTURE_VARIABLE in os.environ else PICTURE_EVERY_S,
+            scorer_imports=frozenset({"training", "export"} if device.startswith("cuda") else {"export"}),
             pid=os.getpid(),
             host=socket.gethostname(),
             version=ralph.__version__,

@@ -361,8 +361,8 @@ class Experiments:
         world.reach("score_started")
 
     def _foresee_score(self, key: JobKey, job: Job[AgentEnded] | Job[RunEnded] | Job[Scored]) -> None:
-        """A run that exports is not timed any more: the moment for its scorer to import what it needs."""
-        if key[0] == "run" and (news := job.news()) is not None and news.stage == "export":
+        """Once nothing of a run is timed that it could disturb, its scorer imports what it needs."""
+        if key[0] == "run" and (news := job.news()) is not None and news.stage in self._world.scorer_imports:
             self._world.scorer.prepare(self._score_order(key[1], key[2]))
 
     def _score_order(self, id: int, number: int) -> ScoreOrder:  # noqa: A002 - the word of the ledger

@@ -65,6 +65,22 @@ def test_it_is_started_once_training_is_over_and_has_imported_when_its_run_ends(
     assert not [line for line in made.lab.started if line.startswith("drop score")]
 
 
+def test_where_an_import_disturbs_no_run_it_is_started_as_soon_as_the_run_trains() -> None:
+    made = exporting()
+    made.lab.curve = lambda _order, share: 3.0 - share
+    made.world = replace(made.world, scorer_imports=frozenset({"training", "export"}))
+    made.run(2)
+    scorer = made.world.scorer
+    assert isinstance(scorer, Timed)
+    assert scorer.at
+    began = {
+        (entry.event.id, entry.event.run): (entry.at - made.lab.clock.start).total_seconds()
+        for entry in made.ledger.log
+        if isinstance(entry.event, RunStarted)
+    }
+    assert all(at < began[key] + RUN_S - EXPORT_S for key, at in scorer.at.items())
+
+
 def test_where_no_run_says_that_it_exports_none_is_started_early() -> None:
     made = bench(Lab(plan=lambda _: Plan()))
     made.run(3)
