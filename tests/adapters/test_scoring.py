@@ -33,6 +33,7 @@ def finish(scorer: ArenaScorer, order: ScoreOrder, within_s: float = 100.0) -> S
     return said
 
 
+@pytest.mark.slow
 def test_a_sealed_audit_scores_the_other_split_in_a_domain_of_its_own(hostile: Path, marked: Left) -> None:
     data = hostile / "data"
     data.mkdir()

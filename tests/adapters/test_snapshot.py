@@ -81,6 +81,7 @@ def test_only_what_came_after_is_read(folder: Folder) -> None:
     assert (found.used, found.state.paused) == (True, True)
 
 
+@pytest.mark.slow
 def test_a_long_campaign_is_restored_the_same_with_what_left_the_memory(tmp_path: Path) -> None:
     story = overnight(LOOK_BACK + 200)
     folder = Folder(tmp_path, story)

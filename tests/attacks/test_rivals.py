@@ -92,11 +92,13 @@ def test_a_candidate_tells_what_it_could_read_and_reach() -> None:
         assert found_by(line) == ["it did"], line
 
 
+@pytest.mark.slow
 def test_survivors_are_counted_and_then_ended() -> None:
     assert found_by("a daemon, after a normal end") == ["1 left", "1 left"]
     assert found_by("a daemon, after kill -9") == ["1 left", "1 left", ""]
 
 
+@pytest.mark.slow
 def test_what_a_kill_costs_is_counted() -> None:
     said = found_by("goes on after kill -9")
     assert said == ["", "", "", "#3 thrown away"]

@@ -5,9 +5,12 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 ROOT = Path(__file__).parents[2]
 
 
+@pytest.mark.slow
 def test_a_small_replay_saves_time_within_the_stated_rate(tmp_path: Path) -> None:
     out = tmp_path / "prune.json"
     command = [sys.executable, "-m", "benchmarks.prune", "--campaigns", "2", "--shuffles", "3", "--json", str(out)]

@@ -5,6 +5,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from benchmarks.scale import keep_snapshot, make
 from ralph.adapters.ledger_health import examine
 from ralph.adapters.snapshot import restore
@@ -25,6 +27,7 @@ def test_a_made_campaign_is_a_sound_one_with_every_kind_of_verdict(tmp_path: Pat
     assert all(found.state.counts[v] for v in (Verdict.KEEP, Verdict.DISCARD, Verdict.CRASH, Verdict.INVALID))
 
 
+@pytest.mark.slow
 def test_a_small_comparison_goes_on_with_campaigns_and_says_what_it_took(tmp_path: Path) -> None:
     out = tmp_path / "scale.json"
     options = ("--sizes", "5", "30", "--rounds", "1", "--iterations", "4", "--json", str(out))

@@ -67,6 +67,7 @@ def bench(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> train_cuda.Bench:
     return made
 
 
+@pytest.mark.slow
 def test_both_are_trained_on_the_same_data_and_scored_by_our_scorer(bench: train_cuda.Bench, tmp_path: Path) -> None:
     (tmp_path / "theirs").mkdir()
     (tmp_path / "theirs" / "train.py").write_text(STAND_IN)

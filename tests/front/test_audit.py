@@ -1,6 +1,8 @@
 """The audit end to end: real processes, a planted split that nobody may see, and kill -9 in the middle."""
 
+import json
 import re
+import shlex
 import signal
 import sys
 import time
@@ -81,7 +83,8 @@ def audited(root: Path, *, toml: str, train: str = TRAIN) -> ToyArena:
 def planted(tmp_path_factory: pytest.TempPathFactory) -> ToyArena:
     """A campaign of three experiments, two of them kept, whose agent and runs look around."""
     toml = AUDITED_TOML.replace('use = "script"', 'use = "curious"')
-    toml += f'\n[agents.curious]\nkind = "command"\ncommand = "{sys.executable} agent.py"\n'
+    command = json.dumps(f"{shlex.quote(sys.executable)} agent.py")
+    toml += f'\n[agents.curious]\nkind = "command"\ncommand = {command}\n'
     looking = TRAIN.replace('print("distance', 'import peek\npeek.peek()\nprint("distance')
     arena = audited(tmp_path_factory.mktemp("planted") / "arena", toml=toml, train=looking)
     done = arena.loop(3)

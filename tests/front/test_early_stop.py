@@ -80,6 +80,7 @@ def test_a_hopeless_run_is_ended_early_with_its_whole_tree_and_the_loop_goes_on(
     assert marked() == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("point", ["early-marked", pytest.param("early-stopped", marks=pytest.mark.slow)])
 def test_killed_between_the_decision_and_its_record_the_story_is_the_same(
     point: str, tmp_path: Path, marked: Left
@@ -101,6 +102,7 @@ def test_killed_between_the_decision_and_its_record_the_story_is_the_same(
     assert marked() == []
 
 
+@pytest.mark.slow
 def test_switched_off_every_run_goes_on_to_its_end(tmp_path: Path) -> None:
     arena = pruned(tmp_path / "arena", "false_stop_rate = 0")
     assert arena.loop(4).status == 0
