@@ -48,8 +48,14 @@ def nasty() -> Story:
 
 @pytest.mark.parametrize(
     "story",
-    [Story(), Story().start().baseline(0.998), small(), night(), nasty(), overnight(80, direction=Direction.MAX)],
-    ids=["nothing", "baseline", "small", "night", "nasty words", "higher is better"],
+    [
+        pytest.param(Story(), id="nothing"),
+        pytest.param(Story().start().baseline(0.998), id="baseline", marks=pytest.mark.slow),
+        pytest.param(small(), id="small", marks=pytest.mark.slow),
+        pytest.param(night(), id="night"),
+        pytest.param(nasty(), id="nasty words"),
+        pytest.param(overnight(80, direction=Direction.MAX), id="higher is better", marks=pytest.mark.slow),
+    ],
 )
 def test_every_campaign_can_be_drawn(story: Story, tmp_path: Path, cache: Path) -> None:
     data, out = tmp_path / "data.json", tmp_path / "it's a\npicture.png"
@@ -60,6 +66,7 @@ def test_every_campaign_can_be_drawn(story: Story, tmp_path: Path, cache: Path) 
     assert sorted(p.name for p in tmp_path.iterdir()) == sorted(["data.json", out.name]), "nothing left behind"
 
 
+@pytest.mark.slow
 def test_two_thousand_experiments_make_a_picture_of_modest_size(tmp_path: Path, cache: Path) -> None:
     data, out = tmp_path / "data.json", tmp_path / "out.png"
     data.write_text(json.dumps(picture_data(overnight(2000).state)))

@@ -105,6 +105,7 @@ def test_the_one_with_more_of_the_words_comes_first(path: Path) -> None:
     assert ids(path, "rotary window")[0] == 2
 
 
+@pytest.mark.slow
 @settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.text(max_size=60) | st.text(alphabet="\"*^:-+()' ANDORNEAR.,", max_size=40))
 def test_no_question_is_a_syntax_error(path: Path, question: str) -> None:

@@ -90,6 +90,7 @@ def test_a_long_campaign_is_restored_the_same_with_what_left_the_memory(tmp_path
     assert folder.restore(check=False).state.experiments[7] == story.state.experiments[7]
 
 
+@pytest.mark.slow
 def test_a_snapshot_of_a_snapshot_is_as_good_as_the_first(tmp_path: Path) -> None:
     import random
 

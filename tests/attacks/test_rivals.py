@@ -56,6 +56,7 @@ def test_a_candidate_is_known_by_its_number_and_worth_what_it_says() -> None:
     assert space["answer"]() == 0.25  # type: ignore[operator]
 
 
+@pytest.mark.slow
 def test_a_contestant_that_scores_honest_candidates_as_it_should_is_sane() -> None:
     assert sane(Naive()) == ""
     assert sane(Ralph(level=SandboxLevel.NONE)) == ""

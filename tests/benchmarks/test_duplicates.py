@@ -5,9 +5,12 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 ROOT = Path(__file__).parents[2]
 
 
+@pytest.mark.slow
 def test_a_small_count_shows_no_repeat_where_known_programs_are_refused(tmp_path: Path) -> None:
     out = tmp_path / "duplicates.json"
     command = [sys.executable, "-m", "benchmarks.duplicates", "--experiments", "25", "--json", str(out)]

@@ -5,6 +5,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 ROOT = Path(__file__).parents[2]
 PROGRAM = [sys.executable, "-m", "benchmarks.keep_rule"]
 
@@ -23,6 +25,7 @@ def test_a_small_simulation_fills_all_three_tables_and_shows_fewer_false_keeps(t
         assert false[order, True, "ours, rate 0.05"] < false[order, True, "any decrease"]
 
 
+@pytest.mark.slow
 def test_two_simulations_with_one_seed_agree(tmp_path: Path) -> None:
     outs = [tmp_path / "one.json", tmp_path / "other.json"]
     for out in outs:

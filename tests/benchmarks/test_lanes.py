@@ -25,6 +25,7 @@ def test_a_campaign_ends_at_its_hour_and_its_time_at_work_is_that_of_its_runs(la
     assert tape.gain(0.0) == 0
 
 
+@pytest.mark.slow
 def test_rows_are_told_beside_one_lane_and_fit_the_table() -> None:
     rows = with_lanes(EFFECTS, 16.0)
     assert [row["lanes"] for row in rows] == [1, 2, 8, 64]

@@ -108,6 +108,7 @@ def test_our_layers_and_flops_are_counted_as_the_ancestor_counts_its_own() -> No
     assert flops == 6 * (9 * 12 * 640**2 + 640 * 8192) + 12 * 640 * sum(windows)
 
 
+@pytest.mark.slow
 def test_the_corpus_is_text_of_this_machine_up_to_a_size() -> None:
     chosen = train_cuda.texts(200_000)
     assert 0 < sum(Path(name).stat().st_size for name in chosen) <= 200_000

@@ -195,7 +195,7 @@ def test_learnings_that_a_later_proposal_supersedes_are_left_out() -> None:
 
 
 @pytest.mark.parametrize("limit", [1_000, 2_500, 12_000])
-@pytest.mark.parametrize("experiments", [0, 20, 200, 2_000])
+@pytest.mark.parametrize("experiments", [0, 20, 200, pytest.param(2_000, marks=pytest.mark.slow)])
 def test_the_limit_holds_at_any_age_and_whatever_the_size_of_the_rest(limit: int, experiments: int) -> None:
     story = overnight(experiments)
     long = tuple(f"- [nov23#{n}] {'learnt ' * 30}(evidence: #{n})" for n in range(500))

@@ -202,6 +202,7 @@ def test_a_crash_of_the_agent_itself_still_costs_its_seconds() -> None:
     assert shares(story, Policy.BANDIT, BOTH)["tuner"] > 150
 
 
+@pytest.mark.slow
 def test_the_benchmark_finds_the_good_arm_and_says_so_in_json(tmp_path: Path) -> None:
     out = tmp_path / "mix.json"
     command = [sys.executable, "-m", "benchmarks.mix", "--seeds", "3", "--scenario", "llm", "--json", str(out)]

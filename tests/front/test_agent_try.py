@@ -66,6 +66,7 @@ def test_in_an_empty_folder_it_shows_brief_cost_proposal_and_diff_and_leaves_not
     assert marked() == []
 
 
+@pytest.mark.slow
 def test_the_brief_is_the_next_experiments_and_can_be_printed_whole(tmp_path: Path) -> None:
     arena = toy_arena(tmp_path / "arena", [edit("WIDTH", 16), edit("WIDTH", 32)])
     assert arena.loop(1).status == 0
@@ -82,6 +83,7 @@ def test_the_brief_is_the_next_experiments_and_can_be_printed_whole(tmp_path: Pa
     assert [line for line in same if line.rstrip() not in done.out] == []
 
 
+@pytest.mark.slow
 def test_the_tuner_can_be_tried_with_and_without_a_history(tmp_path: Path) -> None:
     arena = toy_arena(tmp_path / "arena", [edit("WIDTH", 16)])
     first = json.loads(arena.ralph("agent", "try", "tuner", "--json").out)
@@ -113,6 +115,7 @@ def test_what_the_loop_would_refuse_ends_with_status_1_and_the_reason(
     assert not list((arena.root / "state").glob("try/*"))
 
 
+@pytest.mark.slow
 def test_a_proposal_that_was_tried_already_would_be_refused(tmp_path: Path) -> None:
     arena = toy_arena(tmp_path / "arena", [edit("WIDTH", 16)])
     assert arena.loop(1).status == 0
@@ -120,6 +123,7 @@ def test_a_proposal_that_was_tried_already_would_be_refused(tmp_path: Path) -> N
     assert done.status == 1, done
 
 
+@pytest.mark.slow
 def test_with_keep_brief_and_log_stay_and_the_worktree_does_not(tmp_path: Path) -> None:
     arena = toy_arena(tmp_path / "arena", [edit("WIDTH", 16)])
     kept = json.loads(arena.ralph("agent", "try", "script", "--keep", "--json").out)
@@ -171,6 +175,7 @@ def test_after_a_kill_the_next_try_takes_the_litter_away(tmp_path: Path, marked:
     assert git(arena.root, "worktree", "list").count("\n") == 0
 
 
+@pytest.mark.slow
 def test_it_works_beside_a_supervisor_and_disturbs_nothing(tmp_path: Path, marked: Left) -> None:
     """The supervisor's own agent is at work in the worktree of the very experiment that the try is for."""
     slow = {**edit("WIDTH", 16), "sleep_s": 4}
@@ -199,6 +204,7 @@ def test_it_works_beside_a_supervisor_and_disturbs_nothing(tmp_path: Path, marke
     assert marked() == []
 
 
+@pytest.mark.slow
 def test_a_budget_that_is_spent_allows_no_try(tmp_path: Path) -> None:
     toml = TOML + '\n[agents.paid]\nkind = "openai"\nmodel = "m"\nmax_usd = 0.000001\n'
     arena = toy_arena(tmp_path / "arena", [edit("WIDTH", 16)], toml=toml)
@@ -220,6 +226,7 @@ def test_a_try_without_the_providers_key_says_which_variable_is_missing(tmp_path
     assert "A_VARIABLE_THAT_IS_NOT_SET" in done.err
 
 
+@pytest.mark.slow
 def test_the_agent_of_a_try_can_ask_what_was_tried(tmp_path: Path) -> None:
     asking = '\n[agents.asking]\nkind = "command"\ncommand = "python -m ralph recall WIDTH"\n'
     arena = toy_arena(tmp_path / "arena", [edit("WIDTH", 16)], toml=TOML + asking)

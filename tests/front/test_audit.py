@@ -170,7 +170,7 @@ def gone(left: Left, within_s: float = 10.0) -> bool:
 @pytest.mark.parametrize(
     "point",
     [
-        "audit_started:2",
+        pytest.param("audit_started:2", marks=pytest.mark.slow),
         pytest.param("audited-unrecorded:1", marks=pytest.mark.slow),
         pytest.param("audited:3", marks=pytest.mark.slow),
         pytest.param("audited-unrecorded:4", marks=pytest.mark.slow),

@@ -159,6 +159,7 @@ def test_with_keys_in_the_environment_the_tuner_gets_none_and_nobody_is_called(
     assert KEY.encode() not in out
 
 
+@pytest.mark.slow
 def test_looking_and_trying_spend_nothing_either(tmp_path: Path, trap: socket.socket, programs: Path) -> None:
     arena: ToyArena = toy_arena(tmp_path / "arena", [], toml=TUNER_TOML)
     url = f"http://127.0.0.1:{trap.getsockname()[1]}"

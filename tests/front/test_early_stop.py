@@ -60,6 +60,7 @@ def judged(arena: ToyArena) -> dict[int, Judged]:
     return {e.id: e for e in arena.events() if isinstance(e, Judged)}
 
 
+@pytest.mark.slow
 def test_a_hopeless_run_is_ended_early_with_its_whole_tree_and_the_loop_goes_on(hostile: Path, marked: Left) -> None:
     arena = pruned(hostile)
     done = arena.loop(5)

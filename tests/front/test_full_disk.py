@@ -201,6 +201,7 @@ def test_a_disk_below_the_bound_parks_before_anything_begins(arena_on_state: Dis
     assert third.returncode == 0
 
 
+@pytest.mark.slow
 def test_a_start_on_a_full_disk_parks_as_well(arena_on_state: DiskArena) -> None:
     arena = arena_on_state
     arena.disk.fill()

@@ -118,6 +118,7 @@ def test_a_gated_run_is_clocked_by_the_supervisor_and_scored_by_another_process(
     assert marked() == []
 
 
+@pytest.mark.slow
 def test_a_run_that_leaves_nonsense_in_place_of_its_reports_harms_nobody(tmp_path: Path, marked: Left) -> None:
     nonsense = TRAIN.replace("WIDTH = 8", "WIDTH = 9").replace(
         '(out / "report.json").write_text(',
@@ -161,6 +162,7 @@ BREACHES: dict[str, tuple[tuple[str, str], Verdict, CrashKind | None, str]] = {
 }
 
 
+@pytest.mark.slow
 def test_a_run_that_breaks_the_rules_of_the_gun_or_the_score_gets_no_keep(tmp_path: Path, marked: Left) -> None:
     script, numbers = relieved([{"write": {"train.py": TRAIN.replace(*change)}} for change, *_ in BREACHES.values()])
     arena = gated(tmp_path / "arena", script)
@@ -193,6 +195,7 @@ def test_a_run_cannot_find_what_it_is_not_given(tmp_path: Path) -> None:
     assert "sk-planted" not in "".join(p.read_text(errors="replace") for p in arena.root.rglob("*.txt"))
 
 
+@pytest.mark.slow
 def test_a_run_that_crashed_in_its_set_up_is_mended_by_a_fresh_agent_as_one_experiment(
     tmp_path: Path, marked: Left
 ) -> None:

@@ -162,6 +162,7 @@ def test_nothing_that_an_agent_starts_outlives_it(hostile: Path, marked: Left) -
     assert marked() == []
 
 
+@pytest.mark.slow
 def test_an_agent_without_an_end_is_ended_by_its_clock(hostile: Path, marked: Left) -> None:
     step = {"sleep_s": 300, "ignore_term": True, "proposal_none": True}
     arena = toy_arena(hostile, [step], toml=TOML.replace("timeout_s = 20", "timeout_s = 1"))
@@ -269,6 +270,7 @@ def test_uncommitted_changes_of_the_arena_are_named_before_a_campaign_begins(hos
     assert "not committed: train.py" in done.err
 
 
+@pytest.mark.slow
 def test_a_change_that_was_tried_already_costs_no_device_time(hostile: Path) -> None:
     arena = toy_arena(hostile, [edit("WIDTH", 4), edit("WIDTH", 16), edit("WIDTH", 4), edit("WIDTH", 8)])
     assert arena.loop(4).status == 0
@@ -287,6 +289,7 @@ def test_words_that_the_terminal_has_no_letters_for_do_not_end_the_loop(tmp_path
     assert "?????? 9 ? ??????, because of ???" in done.out
 
 
+@pytest.mark.slow
 def test_two_runs_of_the_same_script_tell_the_same_story(tmp_path: Path) -> None:
     first, second = (toy_arena(tmp_path / name, TWENTY[:2]) for name in ("a", "b"))
     assert first.loop(2).status == second.loop(2).status == 0

@@ -77,6 +77,7 @@ def test_lanes_work_side_by_side_and_what_was_thought_ahead_is_carried_over(tmp_
 POINTS = ["rebased-unrecorded:1", "rebased:1", "run_started:5"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("point", [POINTS[0], *(pytest.param(p, marks=pytest.mark.slow) for p in POINTS[1:])])
 def test_killed_while_a_candidate_is_carried_over_a_restart_goes_on(point: str, tmp_path: Path, marked: Left) -> None:
     arena = ahead(tmp_path / "arena")

@@ -103,6 +103,7 @@ def test_an_answer_takes_less_than_a_third_of_a_second(finished: ToyArena) -> No
     assert after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime < 0.3
 
 
+@pytest.mark.slow
 def test_a_program_for_meanings_that_fails_is_named_once_and_words_decide(hostile: Path) -> None:
     toml = TOML + '[recall]\nembed_command = "no-such-program"\n'
     arena = toy_arena(hostile, [edit("LEARNING_RATE", 0.3), edit("LEARNING_RATE", 0.2)], toml=toml)
@@ -127,6 +128,7 @@ def test_an_agent_asks_from_inside_its_sandbox_and_can_write_nothing_there(hosti
         assert not database(arena).read_bytes().endswith(b"spoilt\n")
 
 
+@pytest.mark.slow
 def test_no_device_time_for_what_runs_the_same_but_for_a_replicate_that_is_asked_for(hostile: Path) -> None:
     replicate = {**edit("WIDTH", 4), "proposal": {"hypothesis": "once more", "replicates": 1}}
     comment = {"replace": [{"file": "train.py", "old": "# channels", "new": "# the channels"}]}

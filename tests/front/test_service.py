@@ -142,6 +142,7 @@ def test_install_without_a_manager_says_what_to_type_and_may_be_repeated(hostile
     assert stop_s[0] > 2000 + 300 + 60 + 600, "the longest run and its scoring may finish"
 
 
+@pytest.mark.slow
 def test_uninstall_removes_what_install_wrote_and_nothing_else(hostile: Path, home: dict[str, str]) -> None:
     arena = toy_arena(hostile, STEPS)
     units = Path(home["HOME"], ".config/systemd/user")

@@ -96,6 +96,7 @@ def test_a_branch_that_the_user_moves_by_force_parks_the_loop_with_what_to_type(
     assert git(arena.root, "rev-parse", f"ralph/{campaign}") == other, "it is the user's to say"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("what", ["trees", "a tree's admin"])
 def test_a_worktree_that_is_removed_meanwhile_costs_its_experiment_at_most(
     tmp_path: Path, what: str, marked: Left
@@ -112,6 +113,7 @@ def test_a_worktree_that_is_removed_meanwhile_costs_its_experiment_at_most(
     assert not [event for event in arena.events() if isinstance(event, SupervisorStopped) and "bug" in event.reason]
 
 
+@pytest.mark.slow
 def test_a_worktree_of_the_users_whose_folder_is_away_is_not_forgotten(tmp_path: Path) -> None:
     arena = toy_arena(tmp_path / "arena", STEPS)
     git(arena.root, "worktree", "add", "-q", "-b", "mine", str(tmp_path / "on a disk"))

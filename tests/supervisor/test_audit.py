@@ -124,6 +124,7 @@ def test_a_campaign_whose_gains_hold_elsewhere_is_not(share: float) -> None:
     assert ACCUSED not in made.papers.page
 
 
+@pytest.mark.slow
 def test_honest_campaigns_are_accused_less_often_than_the_rule_allows() -> None:
     """Twenty nights, looked at after each entry, with noise that the two splits do not share: the worst case."""
     accused = 0

@@ -52,7 +52,10 @@ def test_with_one_agent_ahead_the_lane_never_waits_for_one() -> None:
     assert ahead.supervisor.state.hidden_s > 0.9 * ahead.supervisor.state.agent_s
 
 
-@pytest.mark.parametrize(("lanes", "lookahead"), [(1, 1), (1, 4), (3, 0), (8, 8)])
+@pytest.mark.parametrize(
+    ("lanes", "lookahead"),
+    [(1, 1), (1, 4), pytest.param(3, 0, marks=pytest.mark.slow), pytest.param(8, 8, marks=pytest.mark.slow)],
+)
 def test_whatever_the_order_of_results_what_is_kept_was_measured_on_the_incumbent_that_it_replaces(
     lanes: int, lookahead: int
 ) -> None:
@@ -78,7 +81,7 @@ def test_whatever_the_order_of_results_what_is_kept_was_measured_on_the_incumben
     assert truths[-1] < truths[0]
 
 
-@pytest.mark.parametrize("lanes", [1, 2, 8])
+@pytest.mark.parametrize("lanes", [1, 2, pytest.param(8, marks=pytest.mark.slow)])
 def test_no_lane_ever_has_two_runs(lanes: int) -> None:
     made = pipelined(lanes, lanes)
     made.run(20 * lanes)
@@ -94,6 +97,7 @@ def test_no_lane_ever_has_two_runs(lanes: int) -> None:
     assert most == lanes
 
 
+@pytest.mark.slow
 def test_sixty_four_lanes_are_all_busy() -> None:
     made = pipelined(64, 32)
     made.run(640)

@@ -61,6 +61,7 @@ def short_memory(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(snapshots, "EVERY_BYTES", 4_000)
 
 
+@pytest.mark.slow
 def test_restarts_from_snapshots_give_the_ledger_of_one_supervisor_that_has_none(tmp_path: Path) -> None:
     whole, parts = tmp_path / "whole", tmp_path / "parts"
     for folder in (whole, parts):

@@ -211,7 +211,14 @@ def test_a_cli_has_no_standby(repository: Path) -> None:
 
 
 @pytest.mark.parametrize("level", LEVELS)
-@pytest.mark.parametrize(("kind", "api"), [("anthropic", "responses"), ("openai", "responses"), ("openai", "chat")])
+@pytest.mark.parametrize(
+    ("kind", "api"),
+    [
+        ("openai", "responses"),
+        pytest.param("openai", "chat", marks=pytest.mark.slow),
+        pytest.param("anthropic", "responses", marks=pytest.mark.slow),
+    ],
+)
 def test_a_model_is_reached_through_the_gateway_of_the_order(
     kind: str, api: str, level: SandboxLevel, repository: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

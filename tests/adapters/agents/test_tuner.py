@@ -140,6 +140,7 @@ def test_the_edited_text_is_the_old_one_but_for_the_literals() -> None:
     assert edited == {"train.py": text}
 
 
+@pytest.mark.slow
 def test_it_finds_a_plain_optimum() -> None:
     campaign = Campaign()
     for _ in range(30):
@@ -148,6 +149,7 @@ def test_it_finds_a_plain_optimum() -> None:
     assert campaign.best < 1.5 + 0.4 * (start_loss - 1.5)
 
 
+@pytest.mark.slow
 def test_noise_does_not_lead_it_away() -> None:
     rng = random.Random(3)
     campaign = Campaign()
@@ -193,6 +195,7 @@ def test_when_the_neighbourhood_is_exhausted_it_widens_and_at_last_says_so() -> 
         campaign.turn(lambda _: 1.6)
 
 
+@pytest.mark.slow
 def test_what_lies_beyond_a_deadline_is_not_tried_again() -> None:
     campaign = Campaign()
 

@@ -108,6 +108,7 @@ def test_a_call_that_cannot_be_recorded_is_not_made(hostile: Path) -> None:
         assert len(provider.requests) == 1
 
 
+@pytest.mark.slow
 def test_a_gateway_that_does_not_leave_is_ended(hostile: Path) -> None:
     with Provider([Reply()]) as provider:
         opened = begin(hostile, Terms(upstream=upstream(provider.url)))

@@ -143,6 +143,7 @@ def test_it_imports_while_there_is_no_program_artifact_or_data_yet_and_reads_the
     assert scored.metrics == {**told, "name": str(scoring.seal.folder / SCORER)}
 
 
+@pytest.mark.slow
 @walled
 def test_a_program_that_was_changed_while_it_waited_is_put_right_before_it_is_read(scoring: Scoring) -> None:
     scorer = scoring.scorer()
@@ -152,6 +153,7 @@ def test_a_program_that_was_changed_while_it_waited_is_put_right_before_it_is_re
     assert finish(scorer.start(ORDER)).score == 1.5
 
 
+@pytest.mark.slow
 @walled
 def test_waiting_does_not_count_in_its_seconds_nor_after_a_restart(scoring: Scoring) -> None:
     scorer = scoring.scorer()
@@ -195,6 +197,7 @@ def test_the_real_scorer_gives_the_score_that_it_gives_without_having_waited(hos
     assert f'"score": {scored.score}' in log_of(scoring.folder).read_text(), "nothing that it said is lost"
 
 
+@pytest.mark.slow
 @walled
 @pytest.mark.parametrize(
     ("ending", "reason"), [("raise SystemExit(3)", "status 3"), ("raise LookupError('a bug')", "LookupError: a bug")]

@@ -47,6 +47,7 @@ SILENCES = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("silence", SILENCES)
 def test_silence_does_not_hold_it_beyond_its_deadline(silence: str, opened: Open, marked: object) -> None:
     timeout_s, script, status, kind, words = SILENCES[silence]
@@ -58,6 +59,7 @@ def test_silence_does_not_hold_it_beyond_its_deadline(silence: str, opened: Open
     assert words in ended.told["reason"]
 
 
+@pytest.mark.slow
 def test_a_wait_that_does_not_fit_ends_it_at_once_with_the_wait_on_record(opened: Open) -> None:
     office, provider = opened(Api.MESSAGES, [limited(3600)])
     ended = office.run()
