@@ -26,6 +26,7 @@ SHORTEST_S, LONGEST_S = 0.05, 0.5  # between two looks
 COST_SHARE = 100  # a look may take one part in so many of the time until the next
 WALK_S, WALK_SHARE = 1.0, 50  # the same for walks through folders
 EXACT_SHARE = 20  # the same for exact measurements of memory, which hold the measured process up
+DISKS_S = 0.5  # until memory disks are looked for again
 FAULTLESS_S = 1.0  # a small domain waits for so long for a large one to be ended
 LEAST_FILE = 4096  # bytes that any file takes, so that empty ones count
 MOST_OPEN = 65_536
@@ -71,8 +72,8 @@ class Meter:
         self.limits, self.folders = limits, folders
         self.wait_s = SHORTEST_S
         self.memory = 0
-        self.disks: dict[int, str] | None = None  # mount points of its own memory disks, by device
-        self.exact_at = self.walk_at = 0.0
+        self.disks: dict[int, str] = {}  # mount points of its own memory disks, by device
+        self.exact_at = self.walk_at = self.disks_at = 0.0
         self.low_since: float | None = None
         self.before = self.grown = 0
         self.walked = False
@@ -172,15 +173,16 @@ class Meter:
         return found
 
     def on_memory_disks(self, pids: "list[int]") -> int:
-        """Bytes of files on memory disks that only this domain has."""
-        if self.disks is None and pids:
-            self.disks = memory_disks(pids[-1])
+        """Bytes of files on memory disks that only this domain has.
+
+        Which there are is asked again and again: a sandbox under construction has none yet, or moves them.
+        """
+        now = time.monotonic()
+        if pids and now >= self.disks_at:
+            self.disks, self.disks_at = memory_disks(pids[-1]), now + DISKS_S
         for pid in reversed(pids) if self.disks else ():
             try:
-                return sum(used(f"/proc/{pid}/root{place}", device) for device, place in (self.disks or {}).items())
-            except ProcessLookupError:
-                self.disks = None  # a sandbox under construction: its mounts move
-                return 0
+                return sum(used(f"/proc/{pid}/root{place}", device) for device, place in self.disks.items())
             except OSError:
                 continue  # it has just ended, or is not in there
         return 0
@@ -225,15 +227,15 @@ def machine_memory() -> "tuple[int, int]":
     return kilobytes(fields, b"MemAvailable"), kilobytes(fields, b"MemTotal")
 
 
-def memory_disks(pid: int) -> "dict[int, str] | None":
-    """Mount points of tmpfs, by device, that this process sees and we do not; None while it shares our mounts."""
-    own = tmpfs("self")
+def memory_disks(pid: int) -> "dict[int, str]":
+    """Mount points of tmpfs, by device, that this process sees and we do not."""
     try:
         if os.readlink(f"/proc/{pid}/ns/mnt") == os.readlink("/proc/self/ns/mnt"):  # noqa: PTH115
-            return None
+            return {}
+        own = tmpfs("self")
         return {device: place for device, place in tmpfs(str(pid)).items() if device not in own}
     except OSError:
-        return None
+        return {}
 
 
 def tmpfs(process: str) -> "dict[int, str]":
@@ -251,9 +253,9 @@ def tmpfs(process: str) -> "dict[int, str]":
 
 
 def used(place: str, device: int) -> int:
-    """Bytes in use on the disk mounted at `place`. Raises ProcessLookupError if that is another one by now."""
+    """Bytes in use on the disk mounted at `place`. Raises FileNotFoundError if that is another one by now."""
     if os.stat(place).st_dev != device:
-        raise ProcessLookupError(place)
+        raise FileNotFoundError(place)
     found = os.statvfs(place)
     return (found.f_blocks - found.f_bfree) * found.f_frsize
 

@@ -70,7 +70,10 @@ def many_threads() -> None:
 
     threading.stack_size(65536)
     for _ in range(400):
-        threading.Thread(target=time.sleep, args=(FOREVER_S,), daemon=True).start()
+        try:
+            threading.Thread(target=time.sleep, args=(FOREVER_S,), daemon=True).start()
+        except RuntimeError:  # the kernel allows an ordinary user no more
+            time.sleep(0.01)
     time.sleep(FOREVER_S)
 
 

@@ -56,9 +56,12 @@ def folder(hostile: Path) -> Path:
 
 def run(folder: Path, kind: str, *, level: SandboxLevel = SandboxLevel.NONE, **given: int) -> Exit:
     """The end of a greedy payload under these limits; nothing of it is left."""
+    return run_argv(folder, (sys.executable, "-I", "-S", str(GREEDY), kind, str(folder)), level=level, **given)
+
+
+def run_argv(folder: Path, argv: tuple[str, ...], *, level: SandboxLevel = SandboxLevel.NONE, **given: int) -> Exit:
     folder.mkdir()
     (folder / "open").mkdir()
-    argv = (sys.executable, "-I", "-S", str(GREEDY), kind, str(folder))
     policy = Policy(writable=(folder / "open",), read_only=(GREEDY.parent,))
     order = command(
         folder,
@@ -89,6 +92,17 @@ def test_memory_that_processes_share_counts_once(folder: Path) -> None:
 @needs_bubblewrap
 def test_files_in_memory_disks_of_its_own_are_memory(folder: Path) -> None:
     result = run(folder, "memory_disk", level=SandboxLevel.BWRAP, memory_bytes=100 * MB)
+    assert result.limit is LimitKind.MEMORY
+
+
+@pytest.mark.skipif(
+    subprocess.run(["unshare", "-rm", "true"], capture_output=True, check=False).returncode != 0,
+    reason="needs namespaces of its own",
+)
+def test_a_memory_disk_that_is_mounted_late_is_seen(folder: Path) -> None:
+    """As a sandbox's are, which is looked at while it is still under construction."""
+    script = 'sleep 0.3; mount -t tmpfs none "$1"; head -c 200000000 /dev/zero > "$1/hoard"; sleep 600'
+    result = run_argv(folder, ("unshare", "-rm", "sh", "-c", script, "sh", str(folder / "open")), memory_bytes=100 * MB)
     assert result.limit is LimitKind.MEMORY
 
 
