@@ -9,7 +9,7 @@ import os
 import re
 import sys
 from collections.abc import Mapping
-from fnmatch import fnmatchcase
+from fnmatch import translate
 from pathlib import Path
 
 from ralph.errors import ConfigError
@@ -33,6 +33,7 @@ PASSED = (
     "LOCALE_ARCHIVE",
 )  # fmt: skip
 
+_PASSED = re.compile("|".join(map(translate, PASSED)))
 SECRET = re.compile("KEY|TOKEN|SECRET|PASSW|CREDENTIAL|AUTH|COOKIE", re.IGNORECASE)  # NVIDIA_API_KEY, say
 
 REFERENCE = re.compile(r"\$\$|\$\{([^}]*)\}")
@@ -89,7 +90,7 @@ def passes(name: str) -> bool:
     >>> passes("LC_TIME"), passes("CUDA_VISIBLE_DEVICES"), passes("OPENAI_API_KEY"), passes("EDITOR")
     (True, True, False, False)
     """
-    return any(fnmatchcase(name, pattern) for pattern in PASSED) and not SECRET.search(name)
+    return _PASSED.match(name) is not None and not SECRET.search(name)
 
 
 def expanded(name: str, value: str, ambient: Mapping[str, str]) -> str:

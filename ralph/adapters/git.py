@@ -15,7 +15,8 @@ from typing import BinaryIO
 from ralph.adapters.carrying import carried_over
 from ralph.adapters.files import is_empty_folder, remove_tree
 from ralph.adapters.git_command import opened, run
-from ralph.adapters.git_output import SUBMODULE, Changed, read_changes, read_objects
+from ralph.adapters.git_objects import Objects
+from ralph.adapters.git_output import SUBMODULE, Changed, read_changes
 from ralph.adapters.housekeeping import Housekeeping
 from ralph.adapters.redaction import refuse_secret
 from ralph.adapters.worktrees import add_worktree, admin_folder, forget_worktree
@@ -66,10 +67,12 @@ class GitRepo:
         self._common = Path(self._git("rev-parse", "--path-format=absolute", "--git-common-dir"))
         self._trees, self._redact, self._remove = trees, redact, remove
         self._house = Housekeeping(self._common, self._git)
+        self._objects = Objects(self._common, self._raw)
         self._prefix = arena.resolve().relative_to(self._top).as_posix()
         self._pathspecs = [f":(top,glob){self.inside(glob)}" for glob in editable]
         self._editable = ", ".join(editable)
         self._known: dict[str, dict[str, bytes]] = {}  # by full name of commit or tree, which never means anything else
+        self._told: tuple[tuple[str, int], list[str]] = (("", 0), [])  # the last history that was asked for
 
     # --- where things are
 
@@ -126,7 +129,7 @@ class GitRepo:
 
     def blobs(self, hashes: Mapping[str, str]) -> dict[str, bytes]:
         """Contents by path, for paths with their blob hashes."""
-        return dict(zip(hashes, self._objects(list(hashes.values())), strict=True))
+        return dict(zip(hashes, self._objects.read(list(hashes.values())), strict=True))
 
     # --- campaign
 
@@ -355,7 +358,9 @@ class GitRepo:
         return {int(ref.rpartition("/")[2]) for ref in out.split() if ref.rpartition("/")[2].isdigit()}
 
     def history(self, commit: str, limit: int) -> Sequence[str]:
-        """`abc1234 subject | note`, newest first."""
+        """`abc1234 subject | note`, newest first. Of one commit it stays the same from its own note on."""
+        if self._told[0] == (commit, limit):
+            return self._told[1]
         out = self._git(
             "log",
             f"--max-count={limit}",
@@ -365,11 +370,14 @@ class GitRepo:
             "--",
             f"{self._prefix}/",
         )
-        rows = (row.strip().partition("\0") for row in out.split("\1") if row.strip())
-        return [
+        rows = [row.strip().partition("\0") for row in out.split("\1") if row.strip()]
+        lines = [
             self._redact(subject + (f" | {' '.join(note.split())}" if note.strip() else ""))
             for subject, _, note in rows
         ]
+        if rows and rows[0][2].strip():
+            self._told = (commit, limit), lines
+        return lines
 
     def files(self, commit: str) -> Mapping[str, str]:
         """Texts by path relative to the arena; bytes that are not UTF-8 are replaced."""
@@ -411,15 +419,6 @@ class GitRepo:
             EMPTY_TREE, treeish, "--", *self._pathspecs,
         )  # fmt: skip
         return {path: each.blob for path, each in read_changes(out).items() if each.mode != SUBMODULE}
-
-    def _objects(self, names: Sequence[str]) -> list[bytes]:
-        """Contents of these objects, by one git for all of them."""
-        if not names:
-            return []
-        with tempfile.TemporaryFile() as questions:
-            questions.write("".join(f"{name}\n" for name in names).encode())
-            questions.seek(0)
-            return read_objects(self._raw("cat-file", "--batch", stdin=questions), names)
 
     # --- git itself
 

@@ -285,9 +285,16 @@ def test_many_diffs_at_once_are_those_of_one_by_one(repo: GitRepo, repository: P
 
 def test_history_shows_commits_with_their_verdicts(repo: GitRepo) -> None:
     base = repo.head()
-    repo.note(base, "keep: baseline")
     (line,) = repo.history(base, 5)
-    assert line.endswith("An arena | keep: baseline")
+    assert line.endswith("An arena")
+    repo.note(base, "keep: baseline")
+    for _ in range(2):
+        (line,) = repo.history(base, 5)
+        assert line.endswith("An arena | keep: baseline")
+    edit(repo.checkout("1-agent", base))
+    commit = repo.commit(repo.examine("1-agent", base), base, "try 0.2", experiment_ref(CAMPAIGN, 1))
+    assert [each.partition(" ")[2] for each in repo.history(commit, 5)] == ["try 0.2", "An arena | keep: baseline"]
+    assert len(repo.history(commit, 1)) == 1
 
 
 def test_a_folder_without_a_repository_or_commit_is_refused_with_advice(tmp_path: Path) -> None:
