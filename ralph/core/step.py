@@ -104,8 +104,11 @@ def next_actions(state: State, now: datetime, rules: Rules) -> list[Action]:
         return [End(status=ExitStatus.DONE, reason=f"stopped at once by {stop.by}")]
     draining = stop is not None or state.paused
     wanted = [*_spare(state), *_until_a_keep(a for e in state.open() for a in _advance(state, e, now, rules))]
+    over = rules.limits.over(state, now)
     if draining:
         wanted = [a for a in wanted if not _begins_something(a)]
+    elif over:
+        wanted = [a for a in wanted if not _begins_anew(state, a)]
     planned, held = _on_lanes(state, wanted, rules, draining)
     actions: list[Action] = [a for a in planned if not isinstance(a, End)]
     if actions:
@@ -115,7 +118,11 @@ def next_actions(state: State, now: datetime, rules: Rules) -> list[Action]:
         return planned[:1]
     if stop is not None:
         return [End(status=ExitStatus.DONE, reason=f"stopped by {stop.by}")]
-    return [] if state.paused else _begin(state, now, rules)
+    if state.paused:
+        return []
+    if over and state.open_ids:
+        return [End(status=ExitStatus.DONE, reason=f"{over}; open for the next start: {len(state.open_ids)}")]
+    return _begin(state, now, rules)
 
 
 def _until_a_keep(actions: Iterable[Action]) -> Iterator[Action]:
@@ -129,6 +136,13 @@ def _until_a_keep(actions: Iterable[Action]) -> Iterator[Action]:
 
 def _begins_something(action: Action) -> bool:
     return _run_of(action) is not None or isinstance(action, Brief | Wait | End | Prepare)
+
+
+def _begins_anew(state: State, action: Action) -> bool:
+    """Whether it is the first of several steps: an agent, a first run, a candidate that is carried over."""
+    run = _run_of(action)
+    first_run = run is not None and 0 < run.id == run.for_id and not state.experiments[run.id].own_runs
+    return first_run or isinstance(action, Brief | Rebase)
 
 
 def _run_of(action: Action) -> RunStarted | None:

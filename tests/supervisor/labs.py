@@ -38,9 +38,9 @@ class Bench:
     world: World
     rules: Rules = field(default_factory=lambda: Rules(keep=KeepRule()))
 
-    def run(self, experiments: int | None, opening: CampaignOpened | None = None) -> End:
+    def run(self, experiments: int | None, opening: CampaignOpened | None = None, *, hours: float = 0.0) -> End:
         """A supervisor from its start to its end."""
-        rules = replace(self.rules, limits=Limits(experiments=experiments))
+        rules = replace(self.rules, limits=Limits(experiments=experiments, hours=hours))
         self.supervisor = Supervisor(self.world, rules, Options(limit_tokens=BRIEF_TOKENS))
         return self.supervisor.run(opening or OPENING)
 

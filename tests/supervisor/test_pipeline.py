@@ -4,12 +4,15 @@ import random
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
+from datetime import timedelta
 
 import pytest
 
 from ralph.adapters.scripted.lab import Lab, Plan
+from ralph.core.decision import KeepRule
 from ralph.core.fold import fold
 from ralph.core.lanes import Lanes
+from ralph.errors import ExitStatus
 from ralph.events import AuditStarted, Briefed, Entry, Judged, Rebased, RunEnded, RunStarted, Scored
 from ralph.model import Outcome, Verdict
 from tests.supervisor.labs import OPENING, Bench, bench
@@ -114,6 +117,28 @@ def test_sixty_four_lanes_are_all_busy() -> None:
         busy += taken * (entry.at - since).total_seconds()
         since, taken = entry.at, taken + (1 if isinstance(entry.event, RunStarted) else -1)
     assert busy / (64 * (since - start).total_seconds()) > 0.93
+
+
+@pytest.mark.parametrize(("lanes", "lookahead"), [(1, 0), (1, 2), (8, 8)])
+def test_when_time_is_over_what_was_measured_is_decided_and_the_rest_waits_for_the_next_start(
+    lanes: int, lookahead: int
+) -> None:
+    made = pipelined(lanes, lookahead)
+    hours = 4.0
+    end = made.run(None, hours=hours)
+    state, log = made.supervisor.state, made.ledger.log
+    assert end.status is ExitStatus.DONE
+    waiting = set(state.open_ids)
+    assert end.reason == "4 hours are over" + (f"; open for the next start: {len(waiting)}" if waiting else "")
+    assert len(waiting) >= lookahead
+    late_s = (log[-1].at - log[0].at).total_seconds() - hours * 3600
+    assert late_s < KeepRule().max_runs * 400, "one decision, no second one after it"
+    over = log[0].at + timedelta(hours=hours)
+    assert not [e for e in log if e.at > over and isinstance(e.event, Briefed | Rebased)]
+    made.run(state.judged + 3 * lanes)
+    verdicts = [made.supervisor.state.experiments[id_].verdict for id_ in waiting]
+    assert None not in verdicts
+    assert Verdict.VOID not in verdicts
 
 
 def test_audits_find_a_lane_among_many() -> None:
