@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from ralph.core.figures import Estimate, estimate, estimates_of_rows, figures_of, gain_of
-from ralph.core.findings import sign
 from ralph.core.fold import State
+from ralph.core.gist import sign
 from ralph.core.wording import counted, plain
 from ralph.model import Direction, Verdict
 
