@@ -1,7 +1,7 @@
 """What the picture of a campaign shows: scores over experiments, the incumbents' staircase, and where to cut the axis.
 
-Pure data of bounded size for `ralph.adapters.plot`, which draws it in a process of its own. Where many were discarded,
-an even selection stands for all of them, also for where the axis ends.
+Pure data of bounded size for `ralph.adapters.plot`, which draws it in a process of its own. Of many an even selection
+stands for all, of the discarded ones also for where the axis ends.
 """
 
 import math
@@ -18,7 +18,8 @@ from ralph.core.wording import counted, plain
 from ralph.model import Direction, Verdict
 
 SCHEMA = 2
-MOST_POINTS = 800  # discarded ones: of more, one would cover the other. Keeps are never left out
+MOST_POINTS = 800  # discarded ones: of more, one would cover the other
+MOST_KEPT = 400  # steps; of more, some would be narrower than a line
 MOST_BARS = 250  # discarded points above which their error bars only blur
 MOST_FAILED = 400
 FAILED = (Verdict.CRASH, Verdict.INVALID, Verdict.VOID)
@@ -36,7 +37,10 @@ def picture_data(state: State) -> dict[str, Any]:
     """
     arena, direction = state.arena, state.arena.direction if state.arena else Direction.MIN
     rows = state.experiments.rows
-    kept, discarded = _incumbents(state), thinned(rows.discarded, MOST_POINTS)
+    keeps = _incumbents(state)
+    labelled = known(state, "labels", tuple(keeps), _labelled)
+    shown = {*labelled, *thinned(keeps, MOST_KEPT)}
+    kept, discarded = [n for n in keeps if n in shown], thinned(rows.discarded, MOST_POINTS)
     steps, others = means_of(state, kept), means_of(state, discarded)
     bars = errors_of(state, discarded) if len(discarded) <= MOST_BARS else [None] * len(discarded)
     failed = [(id_, rows.verdict(id_)) for id_ in thinned(rows.failed, MOST_FAILED)]
@@ -50,15 +54,16 @@ def picture_data(state: State) -> dict[str, Any]:
         "kept": {"id": kept, "score": steps, "se": errors_of(state, kept)},
         "discarded": {"id": discarded, "score": others, "se": bars},
         "failed": {str(verdict): [id_ for id_, its in failed if its is verdict] for verdict in FAILED},
-        "labels": _labels(state, kept, steps),
-        "ylim": _limits(state, steps, others),
+        "labels": _labels(state, labelled),
+        "ylim": _limits(state, means_of(state, keeps), others),
     }
 
 
 def _incumbents(state: State) -> list[int]:
     """The baseline, if it was kept, and every keep, as far as they were measured."""
     rows = state.experiments.rows
-    return [i for i in (0, *state.keeps) if rows.verdict(i) is Verdict.KEEP and rows.runs[i]]
+    first = [0] if rows.verdict(0) is Verdict.KEEP else []
+    return [id_ for id_ in (*first, *state.keeps) if rows.runs[id_]]
 
 
 T = TypeVar("T")
@@ -76,14 +81,15 @@ def thinned(items: Sequence[T], most: int) -> list[T]:
     return [items[i * (total - 1) // (most - 1)] for i in range(most)]
 
 
-def _labels(state: State, kept: Sequence[int], scores: Sequence[float]) -> list[dict[str, Any]]:
-    """Words for the keeps, the latest and the largest gains first, as many as can be read."""
-    chosen = known(state, "labels", tuple(kept), _labelled)
-    at = dict(zip(kept, scores, strict=True))
-    return [{"id": n, "score": at[n], "text": f"#{n} {short(state.experiments[n].hypothesis)}"} for n in chosen]
+def _labels(state: State, ids: Sequence[int]) -> list[dict[str, Any]]:
+    return [
+        {"id": n, "score": score, "text": f"#{n} {short(state.experiments[n].hypothesis)}"}
+        for n, score in zip(ids, means_of(state, ids), strict=True)
+    ]
 
 
 def _labelled(state: State) -> list[int]:
+    """The keeps that get words, the latest and the largest gains first, as many as can be read."""
     kept = _incumbents(state)
     latest = set(kept[-3:])
     claims = ((id_ not in latest, sign(state) * (state.experiments[id_].delta or 0.0), id_) for id_ in kept if id_)

@@ -20,11 +20,16 @@ _WORD = re.compile(r"[^\W\d]\w+")
 def by_worth(valid: Sequence[LearntLine], context: Mapping[str, float]) -> Iterator[LearntLine]:
     """In turn the most recent, the one with the most evidence, and the most relevant: those that fit are taken."""
     newest = range(len(valid) - 1, -1, -1)
-    proven = sorted(newest, key=lambda n: -len(valid[n].learning.evidence))
-    score = relevance([one.learning.text for one in valid], context)
-    relevant = sorted(newest, key=lambda n: -score[n])
-    turns = chain.from_iterable(zip(newest, proven, relevant, strict=True))
-    return (valid[n] for n in dict.fromkeys(turns))
+    score, evidence = (
+        relevance([one.learning.text for one in valid], context),
+        [len(o.learning.evidence) for o in valid],
+    )
+    proven, relevant = (sorted(newest, key=worth.__getitem__, reverse=True) for worth in (evidence, score))
+    taken = set[int]()
+    for n in chain.from_iterable(zip(newest, proven, relevant, strict=True)):
+        if n not in taken:
+            taken.add(n)
+            yield valid[n]
 
 
 def context_of(state: State, files: Mapping[str, str]) -> dict[str, float]:
@@ -43,12 +48,12 @@ def context_of(state: State, files: Mapping[str, str]) -> dict[str, float]:
 
 def relevance(texts: Sequence[str], context: Mapping[str, float]) -> list[float]:
     """How much each text speaks of the context; what all texts say distinguishes none, and length is no merit."""
-    known = frozenset(context)
-    found = [words(text) & known for text in texts]
+    known, said = frozenset(context), [words(text) for text in texts]
+    found = [each & known for each in said]
     spread = Counter(chain.from_iterable(found))
     weight = {word: context[word] * math.log(1 + len(texts) / many) for word, many in spread.items()}
-    said = (math.fsum(map(weight.__getitem__, each)) for each in found)
-    return [much / math.sqrt(1 + len(words(text))) for much, text in zip(said, texts, strict=True)]
+    much = (math.fsum(map(weight.__getitem__, each)) for each in found)
+    return [each / math.sqrt(1 + len(all_)) for each, all_ in zip(much, said, strict=True)]
 
 
 @lru_cache(maxsize=4096)  # the same learnings are weighed for every brief

@@ -4,7 +4,8 @@ import json
 
 import pytest
 
-from ralph.core.picture import MOST_FAILED, MOST_LABELS, MOST_POINTS, picture_data, short, thinned
+from ralph.core import picture
+from ralph.core.picture import MOST_FAILED, MOST_KEPT, MOST_LABELS, MOST_POINTS, picture_data, short, thinned
 from ralph.model import Direction
 from tests.core.states import Story, night, overnight, small
 
@@ -33,11 +34,26 @@ def test_a_long_campaign_is_thinned_but_keeps_every_keep() -> None:
         s.crash(f"idea {n}")
     late = s.keep("a late keep", 0.9)
     data = picture_data(s.state)
+    assert len(s.state.keeps) < MOST_KEPT
     assert len(data["discarded"]["id"]) == MOST_POINTS
     assert sum(map(len, data["failed"].values())) == MOST_FAILED
     assert data["kept"]["id"] == [0, *s.state.keeps]
     assert data["kept"]["id"][-1] == late
     assert len(data["labels"]) <= MOST_LABELS
+
+
+def test_of_many_keeps_those_with_words_and_the_ends_are_shown(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(picture, "MOST_KEPT", 3)
+    s = Story().start().baseline(0.998)
+    for n in range(MOST_LABELS + 20):
+        s.keep(f"idea {n}", 0.9 - n / 1000)
+    data = picture_data(s.state)
+    kept = data["kept"]
+    assert {each["id"] for each in data["labels"]} < set(kept["id"])
+    assert (kept["id"][0], kept["id"][-1]) == (0, s.state.keeps[-1])
+    assert kept["id"] == sorted(kept["id"])
+    assert len(kept["id"]) <= MOST_LABELS + 3
+    assert min(data["ylim"]) < min(kept["score"])
 
 
 def test_thinning_keeps_the_first_and_the_last() -> None:
