@@ -357,6 +357,7 @@ def machine() -> dict[str, Any]:
     return {
         "system": platform.platform(),
         "cores": len(os.sched_getaffinity(0)),
+        "load": round(os.getloadavg()[0], 1),
         "python": platform.python_version(),
         "git": subprocess.run(["git", "version"], check=True, capture_output=True, text=True).stdout.split()[-1],
     }

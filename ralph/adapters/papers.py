@@ -21,7 +21,7 @@ from ralph.layout import Layout
 from ralph.model import Document, Learning
 from ralph.ports import Guidance
 
-NUMBERS = frozenset({"points", "failed", "stairs"})  # of a picture: thousands of them, and no word of anybody else's
+NUMBERS = frozenset({"kept", "discarded", "failed"})  # of a picture: thousands of them, and no word of anybody else's
 SMALL_REPORTS = frozenset({"progress.jsonl", "config.json", "report.json"})  # of a run, worth more than their bytes
 
 
@@ -95,7 +95,8 @@ class FilePapers:
 
         Only the ends of the files are looked at: what a restart repeats is among the last verdicts.
         """
-        if id not in (_id_of(each) for each in last_lines(self._layout.history)):
+        rows = (each for each in last_lines(self._layout.history) if str(id) in each)  # few are worth parsing
+        if id not in map(_id_of, rows):
             append_line(self._layout.history, _json(self._redact.within(row)))
         present = last_lines(self._layout.results)
         if not present:
@@ -136,7 +137,7 @@ class FilePapers:
 
     def progress(self, text: str) -> None:
         """Replace progress.md; the ledger has what it says, and every start writes it anew."""
-        write_atomic(self._layout.progress, self._redact(text), durable=False)
+        write_atomic(self._layout.progress, self._redact.by_line(text), durable=False)
         self._drawing.tend()
 
     def picture(self, data: Mapping[str, object]) -> None:

@@ -12,7 +12,7 @@ import tempfile
 import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -29,7 +29,7 @@ INK, FAINT, GRID, STRIP_COLOR = "#24292f", "#8c959f", "#eaeef2", "#f6f8fa"
 KEPT, STAIRS, BASELINE = "#1a7f37", "#2da44e", "#6e7781"
 FAILED = {"crash": ("#cf222e", "x"), "invalid": ("#bc4c00", "D"), "void": ("#8250df", "o")}
 BEYOND, UP, DOWN = "off the scale", "^", "v"
-CROWD = 250  # discarded points above which their error bars only blur
+CROWD = 250  # discarded points above which each is small
 
 
 def draw(data: Mapping[str, Any], out: Path) -> None:
@@ -77,7 +77,7 @@ def _compose(figure: "Figure", data: Mapping[str, Any]) -> None:
     figure.text(LEFT, 0.945, data["title"], fontsize=14, fontweight="bold", color=INK)
     figure.text(LEFT, 0.9, data["subtitle"], fontsize=11, color=BASELINE)
     _frame(axes, data)
-    if not data["stairs"]:
+    if not data["kept"]["id"]:
         axes.text(0.5, 0.5, "no score yet", transform=axes.transAxes, ha="center", color=FAINT, fontsize=14)
         return
     _baseline(axes, data)
@@ -111,7 +111,7 @@ def _frame(axes: "Axes", data: Mapping[str, Any]) -> None:
 def _limit(axes: "Axes", data: Mapping[str, Any]) -> None:
     low, high = data["ylim"]
     height = high - low
-    strip = STRIP * height if data["failed"] else 0.0
+    strip = STRIP * height if any(data["failed"].values()) else 0.0
     words = WORDS * height if data["labels"] else 0.0
     if data["direction"] == "min":
         axes.set_ylim(low - words, high + strip)
@@ -122,35 +122,44 @@ def _limit(axes: "Axes", data: Mapping[str, Any]) -> None:
 
 
 def _baseline(axes: "Axes", data: Mapping[str, Any]) -> None:
-    first = data["stairs"][0]
-    if first["se"]:
-        axes.axhspan(first["score"] - first["se"], first["score"] + first["se"], color=BASELINE, alpha=0.12, lw=0)
-    axes.axhline(first["score"], color=BASELINE, linewidth=1, linestyle=(0, (5, 4)), label="baseline ± s.e.")
+    score, se = data["kept"]["score"][0], data["kept"]["se"][0]
+    if se:
+        axes.axhspan(score - se, score + se, color=BASELINE, alpha=0.12, lw=0)
+    axes.axhline(score, color=BASELINE, linewidth=1, linestyle=(0, (5, 4)), label="baseline ± s.e.")
 
 
 def _discarded(axes: "Axes", data: Mapping[str, Any]) -> None:
     low, high = data["ylim"]
-    points = [p for p in data["points"] if p["verdict"] == "discard"]
-    inside = [p for p in points if low <= p["score"] <= high]
+    points = _points(data["discarded"])
+    inside = [p for p in points if low <= p.score <= high]
     size, alpha = (26, 0.75) if len(points) <= CROWD else (14, 0.45)
-    if len(inside) <= CROWD:
-        _bars(axes, inside, "#afb8c1", zorder=2)
+    _bars(axes, inside, "#afb8c1", zorder=2)
     if inside:
-        x, y = [p["id"] for p in inside], [p["score"] for p in inside]
+        x, y = [p.id for p in inside], [p.score for p in inside]
         axes.scatter(x, y, s=size, color="#8c959f", alpha=alpha, linewidths=0, zorder=3, label="discarded")
     for marker, edge, beyond in (
-        (DOWN, low, [p["id"] for p in points if p["score"] < low]),
-        (UP, high, [p["id"] for p in points if p["score"] > high]),
+        (DOWN, low, [p.id for p in points if p.score < low]),
+        (UP, high, [p.id for p in points if p.score > high]),
     ):
         if beyond:
             y = [edge] * len(beyond)
             axes.scatter(beyond, y, s=size, marker=marker, color=FAINT, alpha=alpha, zorder=5, lw=0, label=BEYOND)
 
 
-def _bars(axes: "Axes", points: Sequence[Mapping[str, Any]], color: str, zorder: int) -> None:
-    known = [p for p in points if p["se"]]
+class _Point(NamedTuple):
+    id: float
+    score: float
+    se: float | None
+
+
+def _points(columns: Mapping[str, Sequence[Any]]) -> list[_Point]:
+    return [_Point(*each) for each in zip(columns["id"], columns["score"], columns["se"], strict=True)]
+
+
+def _bars(axes: "Axes", points: Sequence[_Point], color: str, zorder: int) -> None:
+    known = [p for p in points if p.se]
     if known:
-        x, y, se = ([p[key] for p in known] for key in ("id", "score", "se"))
+        x, y, se = zip(*known, strict=True)
         axes.errorbar(x, y, yerr=se, fmt="none", ecolor=color, elinewidth=1.1, capsize=0, zorder=zorder)
 
 
@@ -158,9 +167,9 @@ def _failed(axes: "Axes", data: Mapping[str, Any]) -> None:
     """In the strip at the bad end: they have no score."""
     low, high = axes.get_ylim()
     edge = (high + data["ylim"][1]) / 2 if data["direction"] == "min" else (low + data["ylim"][0]) / 2
-    size = 26 if len(data["failed"]) <= CROWD // 4 else 13
+    size = 26 if sum(map(len, data["failed"].values())) <= CROWD // 4 else 13
     for verdict, (color, marker) in FAILED.items():
-        x = [p["id"] for p in data["failed"] if p["verdict"] == verdict]
+        x = data["failed"][verdict]
         y = [edge] * len(x)
         if x and marker == "x":
             axes.scatter(x, y, s=size, marker=marker, linewidths=1.3, zorder=4, label=verdict, color=color)
@@ -180,19 +189,16 @@ def _failed(axes: "Axes", data: Mapping[str, Any]) -> None:
 
 
 def _staircase(axes: "Axes", data: Mapping[str, Any]) -> None:
-    stairs = data["stairs"]
-    x = [step["from"] for step in stairs] + [data["last"] + 0.4]
-    y = [step["score"] for step in stairs] + [stairs[-1]["score"]]
-    if all(step["se"] for step in stairs):
-        se = [step["se"] for step in stairs] + [stairs[-1]["se"]]
-        low, high = [a - b for a, b in zip(y, se, strict=True)], [a + b for a, b in zip(y, se, strict=True)]
+    kept = _points(data["kept"])
+    stairs = [*kept, kept[-1]._replace(id=data["last"] + 0.4)]
+    x, y = [p.id for p in stairs], [p.score for p in stairs]
+    if all(p.se for p in stairs):
+        low, high = [p.score - (p.se or 0.0) for p in stairs], [p.score + (p.se or 0.0) for p in stairs]
         axes.fill_between(x, low, high, step="post", color=STAIRS, alpha=0.18, linewidth=0, zorder=2)
     axes.step(x, y, where="post", color=STAIRS, linewidth=2, zorder=4, label="incumbent ± s.e.")
-    kept = [p for p in data["points"] if p["verdict"] == "keep"]
     _bars(axes, kept, KEPT, zorder=5)
-    x, y = [p["id"] for p in kept], [p["score"] for p in kept]
     size = 50 if len(kept) <= 40 else 30
-    axes.scatter(x, y, s=size, color=KEPT, edgecolors="white", linewidths=1.1, zorder=6, label="kept")
+    axes.scatter(x[:-1], y[:-1], s=size, color=KEPT, edgecolors="white", linewidths=1.1, zorder=6, label="kept")
 
 
 def _legend(figure: "Figure", axes: "Axes") -> None:

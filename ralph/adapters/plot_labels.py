@@ -70,24 +70,24 @@ def _stair_boxes(axes: "Axes", data: Mapping[str, Any]) -> list[Box]:
     """The staircase and its points as boxes: horizontal treads, vertical risers."""
     boxes = []
     to_pixels = axes.transData.transform
-    stairs: Sequence[Mapping[str, Any]] = data["stairs"]
-    for step, following in zip(stairs, [*stairs[1:], None], strict=True):
-        left, y = to_pixels((step["from"], step["score"]))
-        right, _ = to_pixels((step["to"], step["score"]))
+    ids, scores = data["kept"]["id"], data["kept"]["score"]
+    for id_, score, until, following in zip(ids, scores, [*ids[1:], data["last"]], [*scores[1:], None], strict=True):
+        left, y = to_pixels((id_, score))
+        right, _ = to_pixels((until, score))
         boxes.append(Box(left=left - 7, bottom=y - 7, right=left + 7, top=y + 7))
         boxes.append(Box(left=left, bottom=y - 4, right=right, top=y + 4))
         if following is not None:
-            _, beyond = to_pixels((step["to"], following["score"]))
+            _, beyond = to_pixels((until, following))
             boxes.append(Box(left=right - 3, bottom=min(y, beyond), right=right + 3, top=max(y, beyond)))
     return boxes
 
 
 def _point_boxes(axes: "Axes", data: Mapping[str, Any]) -> list[Box]:
     """The discarded points; none where they are too many to keep clear of."""
-    points = [p for p in data["points"] if p["verdict"] == "discard"]
-    if len(points) > MOST_POINTS:
+    ids, scores = data["discarded"]["id"], data["discarded"]["score"]
+    if len(ids) > MOST_POINTS:
         return []
-    centres = [axes.transData.transform((p["id"], p["score"])) for p in points]
+    centres = [axes.transData.transform(point) for point in zip(ids, scores, strict=True)]
     return [Box(left=x - 5, bottom=y - 6, right=x + 5, top=y + 6) for x, y in centres]
 
 

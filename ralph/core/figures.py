@@ -1,7 +1,7 @@
 """Scores with their uncertainty, and how many of their digits to show."""
 
 import math
-from collections.abc import Iterable
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from ralph.core.fold import State
@@ -23,19 +23,25 @@ def estimate(state: State, e: Experiment) -> Estimate:
     """Mean score of an experiment that has one. Its error comes from the campaign's sigma, pooled over all repeats;
     while nothing was repeated, from the errors the scorer states, if it states them for every run.
     """
-    return _estimate(state.noise.sigma, exact_mean(e.scores), len(e.scores), stated_error(e))
-
-
-def estimates_of_rows(state: State, ids: Iterable[int]) -> list[Estimate]:
-    """The same of experiments with a score and a verdict, from their rows, which are in memory at any age."""
-    rows, sigma = state.experiments.rows, state.noise.sigma
-    return [_estimate(sigma, rows.scores[id_], rows.runs[id_], rows.errors[id_]) for id_ in ids]
-
-
-def _estimate(sigma: float | None, mean: float, runs: int, stated: float) -> Estimate:
+    mean, runs, sigma = exact_mean(e.scores), len(e.scores), state.noise.sigma
     if sigma is not None:
         return Estimate(mean=mean, se=sigma / math.sqrt(runs), runs=runs)
+    stated = stated_error(e)
     return Estimate(mean=mean, se=None if math.isnan(stated) else stated, runs=runs)
+
+
+def means_of(state: State, ids: Sequence[int]) -> list[float]:
+    """Mean scores of experiments with a score and a verdict, from their rows, which are in memory at any age."""
+    scores = state.experiments.rows.scores
+    return [scores[id_] for id_ in ids]
+
+
+def errors_of(state: State, ids: Sequence[int]) -> list[float | None]:
+    """The standard errors of these, as `estimate` has them."""
+    rows, sigma = state.experiments.rows, state.noise.sigma
+    if sigma is not None:
+        return [sigma / math.sqrt(rows.runs[id_]) for id_ in ids]
+    return [None if math.isnan(se := rows.errors[id_]) else se for id_ in ids]
 
 
 def gain_of(state: State) -> Estimate:

@@ -5,21 +5,20 @@ state. A delta counts as better or worse by its own standard error: z = sign · 
 """
 
 import math
-import re
+from bisect import bisect_left
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from heapq import nsmallest
-from typing import Any, TypeVar
 
 from ralph.core.decision import chance_of_luck, expected_false_keeps
 from ralph.core.fold import State
+from ralph.core.gist import Gist, Move, clearness, latest_gists
+from ralph.core.memo import known, since_verdict
 from ralph.core.shelf import LOOK_BACK
-from ralph.core.wording import plain
-from ralph.model import Direction, Experiment, JsonValue, Verdict
+from ralph.model import Experiment, Verdict
 
-T = TypeVar("T")
 NEAR_Z = -0.25  # a near miss measured better than the incumbent by that many standard errors at least
 DEAD_Z = 2.0  # a dead end measured worse each time, and clearly so when the tries are taken together
 MOST_NEAR = MOST_DEAD = 12  # are looked for
@@ -29,91 +28,21 @@ MOST_DOF = 1000  # degrees of freedom beyond which Student's t does not change a
 SHARED = 0.6  # of the failures of a kind have a cause in common
 
 
-def recent(state: State, most: int = LOOK_BACK) -> Iterator[Experiment]:
+def recent(state: State, most: int = LOOK_BACK) -> list[Experiment]:
     """The latest `most` experiments, oldest first, the baseline apart. Ids have no gaps."""
     end = len(state.experiments)
-    return (state.experiments[i] for i in range(max(1, end - most), end))
-
-
-def _since_verdict(state: State, name: str, find: Callable[[State], T]) -> T:
-    """What `find` answers, which only a verdict or a new experiment can change; found once for each of these."""
-    return _known(state, name, (len(state.experiments), state.judged), find)
-
-
-def _known(state: State, name: str, stamp: tuple[int, int], find: Callable[[State], T]) -> T:
-    """What `find` answers, found once as long as `stamp` is the same."""
-    known = state.memo.get(name)
-    if isinstance(known, _Found) and known.stamp == stamp:
-        found: T = known.value
-        return found
-    found = find(state)
-    state.memo[name] = _Found(stamp=stamp, value=found)
-    return found
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Found:
-    stamp: tuple[int, int]
-    value: Any
-
-
-def sign(state: State) -> float:
-    """+1 where lower is better, -1 where higher is."""
-    return (state.arena.direction if state.arena else Direction.MIN).sign
-
-
-def clearness(state: State, e: Experiment) -> float | None:
-    """The z of its delta; infinite without noise; None where there is no delta or the noise is unknown."""
-    if e.delta is None or e.delta_se is None:
-        return None
-    worse = sign(state) * e.delta
-    if e.delta_se <= 0:
-        return math.copysign(math.inf, worse) if worse else 0.0
-    return worse / e.delta_se
+    return state.experiments.several(range(max(1, end - most), end))
 
 
 def near_misses(state: State, limit: int = 5) -> list[Experiment]:
     """Discards that measured better than the incumbent of their time, though not clearly; the most promising first."""
-    return _since_verdict(state, "near misses", _near_misses)[:limit]
+    return since_verdict(state, "near misses", _near_misses)[:limit]
 
 
 def _near_misses(state: State) -> list[Experiment]:
-    close = [
-        (z, -e.id, e)
-        for e in recent(state)
-        if e.verdict is Verdict.DISCARD and (z := clearness(state, e)) is not None and z < NEAR_Z
-    ]
-    return [e for _, _, e in nsmallest(MOST_NEAR, close)]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Move:
-    """A constant and the way it was changed: higher, lower, or to something else."""
-
-    name: str
-    way: str
-
-    def __str__(self) -> str:
-        """Its name without the file, and the way."""
-        return f"{self.name.rpartition(':')[2]} {self.way}"
-
-
-def _moves(state: State, e: Experiment) -> Iterator[Move]:
-    """What its constants are, compared with what it was made on."""
-    below = state.lineage.get(e.base, {})
-    return (_move(name, below.get(name), value) for name, value in e.constants.items())
-
-
-@lru_cache(maxsize=4 * LOOK_BACK, typed=True)
-def _move(name: str, old: JsonValue, new: JsonValue) -> Move:
-    return Move(name=name, way=_way(old, new))
-
-
-def _way(old: JsonValue, new: JsonValue) -> str:
-    numbers = (int, float)
-    if not isinstance(old, numbers) or not isinstance(new, numbers) or isinstance(old, bool) or isinstance(new, bool):
-        return f"= {plain(str(new), 24)}"
-    return "higher" if new > old else "lower"
+    gists, discarded = latest_gists(state), Verdict.DISCARD
+    close = [(g.z, -g.id) for g in gists if g.z is not None and g.z < NEAR_Z and g.verdict is discarded]
+    return [state.experiments[-minus] for _, minus in nsmallest(MOST_NEAR, close)]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -131,19 +60,18 @@ def dead_ends(state: State, limit: int = 5) -> list[DeadEnd]:
     Tries are taken together as Σz / √n (Stouffer). A constant counts where it was changed alone; an idea where no
     constant was changed and the words are the same but for numbers.
     """
-    return _since_verdict(state, "dead ends", _dead_ends)[:limit]
+    return since_verdict(state, "dead ends", _dead_ends)[:limit]
 
 
 def _dead_ends(state: State) -> list[DeadEnd]:
     tries: dict[Move | str, list[tuple[int, float]]] = defaultdict(list)
-    for e in recent(state):
-        if e.verdict not in (Verdict.KEEP, Verdict.DISCARD) or (key := _what(state, e)) is None:
+    for gist in latest_gists(state):
+        if gist.tried is None:
             continue
-        z = clearness(state, e)
-        if e.verdict is Verdict.KEEP:
-            tries.pop(key, None)
-        else:
-            tries[key].append((e.id, 0.0 if z is None else z))
+        if gist.verdict is Verdict.KEEP:
+            tries.pop(gist.tried, None)
+        elif gist.verdict is Verdict.DISCARD:
+            tries[gist.tried].append((gist.id, gist.z or 0.0))
     dead = [(key, found) for key, found in tries.items() if len(found) >= _enough(key) and _dead([z for _, z in found])]
     dead.sort(key=lambda item: (-len(item[1]), -item[1][-1][0]))
     return [_dead_end(state, key, [i for i, _ in found]) for key, found in dead[:MOST_DEAD]]
@@ -157,24 +85,10 @@ def _enough(key: Move | str) -> int:
     return DEAD_TRIES if isinstance(key, Move) else DEAD_REPEATS
 
 
-def _what(state: State, e: Experiment) -> Move | str | None:
-    if e.proposal is None or len(e.constants) > 1:
-        return None
-    if e.constants:
-        return next(_moves(state, e))
-    return _pattern(e.hypothesis) or None
-
-
 def _dead_end(state: State, key: Move | str, found: list[int]) -> DeadEnd:
     if isinstance(key, Move):
         return DeadEnd(ids=tuple(found), move=key)
     return DeadEnd(ids=tuple(found), idea=state.experiments[found[-1]].hypothesis)
-
-
-@lru_cache(maxsize=4 * LOOK_BACK)
-def _pattern(text: str) -> str:
-    """Words alone: the same failure, or the same idea, with other numbers has the same pattern."""
-    return re.sub(r"[-+]?\d[\d.,_]*(e[-+]?\d+)?", "N", plain(text, 200).lower())
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -195,39 +109,36 @@ class Failure:
 
 def failures(state: State) -> list[Failure]:
     """Crashes by kind, invalid and void experiments; the most frequent first."""
-    return _since_verdict(state, "failures", _failures)
+    return since_verdict(state, "failures", _failures)
 
 
 def _failures(state: State) -> list[Failure]:
-    groups: dict[str, list[Experiment]] = defaultdict(list)
-    for e in recent(state):
-        if e.verdict is Verdict.CRASH:
-            groups[str(e.crash or e.verdict)].append(e)
-        elif e.verdict in (Verdict.INVALID, Verdict.VOID):
-            groups[str(e.verdict)].append(e)
+    groups: dict[str, list[Gist]] = defaultdict(list)
+    for gist in latest_gists(state):
+        if gist.failure:
+            groups[gist.failure].append(gist)
     found = [_failure(state, kind, group) for kind, group in groups.items()]
     return sorted(found, key=lambda failure: (-failure.total, failure.kind))
 
 
-def _failure(state: State, kind: str, group: list[Experiment]) -> Failure:
-    patterns = Counter(_pattern(e.reason) for e in group)
-    pattern, same = patterns.most_common(1)[0]
-    example = next(e for e in reversed(group) if _pattern(e.reason) == pattern)
-    shared, by = _shared(state, group)
+def _failure(state: State, kind: str, group: list[Gist]) -> Failure:
+    pattern, same = Counter(gist.pattern for gist in group).most_common(1)[0]
+    example = next(gist.id for gist in reversed(group) if gist.pattern == pattern)
+    shared, by = _shared(group)
     totals = {**{str(v): n for v, n in state.counts.items()}, **{str(c): n for c, n in state.crashes.items()}}
     return Failure(
         kind=kind,
         total=max(len(group), totals.get(kind, 0)),
-        ids=tuple(e.id for e in group),
-        reason=example.reason,
+        ids=tuple(gist.id for gist in group),
+        reason=state.experiments[example].reason,
         same=same,
         shared=shared,
         shared_by=by,
     )
 
 
-def _shared(state: State, group: list[Experiment]) -> tuple[Move | None, int]:
-    moves = Counter(move for e in group for move in _moves(state, e))
+def _shared(group: list[Gist]) -> tuple[Move | None, int]:
+    moves = Counter(move for gist in group for move in gist.moves)
     if not moves:
         return None, 0
     move, by = moves.most_common(1)[0]
@@ -244,15 +155,20 @@ def false_keeps(state: State) -> float:
 
     A keep of unknown noise is written off; one for simplicity's sake claims no gain and is left out.
     """
+    return known(state, "false keeps", (state.judged, state.noise.dof), _false_keeps)
+
+
+def _false_keeps(state: State) -> float:
     compared = state.counts[Verdict.KEEP] + state.counts[Verdict.DISCARD]
     stamp = (len(state.keeps), state.noise.dof)
-    return expected_false_keeps(_known(state, "chances", stamp, _chances), compared)
+    return expected_false_keeps(known(state, "chances", stamp, _chances), compared)
 
 
 def _chances(state: State) -> list[float]:
     """Of every keep that claims a gain, the chance that it was luck."""
     claims = [e for k in state.keeps if not (e := state.experiments[k]).lines_delta < 0 or not _unclear(state, e)]
-    return [_chance(state, e) for e in claims]
+    dof = min(state.noise.dof, MOST_DOF)
+    return [1.0 if (z := clearness(state, e)) is None else _luck(-z, dof, len(e.scores)) for e in claims]
 
 
 def _unclear(state: State, e: Experiment) -> bool:
@@ -260,14 +176,9 @@ def _unclear(state: State, e: Experiment) -> bool:
     return z is not None and z > -1.0
 
 
-def _chance(state: State, e: Experiment) -> float:
-    z = clearness(state, e)
-    return 1.0 if z is None else _luck(-z, min(state.noise.dof, MOST_DOF), len(e.scores))
-
-
 _luck = lru_cache(maxsize=1 << 14)(chance_of_luck)
 
 
-def since(ids: Iterable[int], first: int) -> int:
+def since(ids: Sequence[int], first: int) -> int:
     """How many of `ids` are `first` or later."""
-    return sum(i >= first for i in ids)
+    return len(ids) - bisect_left(sorted(ids), first)  # nearly in order, which makes sorting them cheap

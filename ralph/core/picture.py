@@ -1,24 +1,28 @@
 """What the picture of a campaign shows: scores over experiments, the incumbents' staircase, and where to cut the axis.
 
-Pure data of bounded size for `ralph.adapters.plot`, which draws it in a process of its own. Where many were discarded,
-an even selection stands for all of them, also for where the axis ends.
+Pure data of bounded size for `ralph.adapters.plot`, which draws it in a process of its own. Of many an even selection
+stands for all, of the discarded ones also for where the axis ends.
 """
 
 import math
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from heapq import nsmallest
 from typing import Any, TypeVar
 
-from ralph.core.figures import Estimate, estimate, estimates_of_rows, figures_of, gain_of
-from ralph.core.findings import sign
+from ralph.core.figures import Estimate, errors_of, estimate, figures_of, gain_of, means_of
 from ralph.core.fold import State
+from ralph.core.gist import sign
+from ralph.core.memo import known
 from ralph.core.wording import counted, plain
 from ralph.model import Direction, Verdict
 
-SCHEMA = 1
-MOST_POINTS = 2000  # discarded ones; keeps are never left out
-MOST_FAILED = 500
+SCHEMA = 2
+MOST_POINTS = 800  # discarded ones: of more, one would cover the other
+MOST_KEPT = 400  # steps; of more, some would be narrower than a line
+MOST_BARS = 250  # discarded points above which their error bars only blur
+MOST_FAILED = 400
+FAILED = (Verdict.CRASH, Verdict.INVALID, Verdict.VOID)
 MOST_LABELS = 16
 LABEL_WIDTH = 34
 _CLAUSE = re.compile(r"(?i)[,;:.]? because |[:;] |, (?:since|as|so that|to) |; expect|\. ")
@@ -27,15 +31,19 @@ _CLAUSE = re.compile(r"(?i)[,;:.]? because |[:;] |, (?:since|as|so that|to) |; e
 def picture_data(state: State) -> dict[str, Any]:
     """Everything that is drawn, as JSON values.
 
-    `points` are the judged experiments with a score, `failed` those without; `stairs` are the incumbents, each at the
-    mean of all its runs, re-measurements included, from its own experiment to the next keep; `ylim` is where the axis
+    `kept` are the incumbents, each at the mean of all its runs, re-measurements included, and one from its own
+    experiment to the next; `discarded` have a score, `failed` none. All three are in columns. `ylim` is where the axis
     ends, and what lies beyond is marked at its edge.
     """
     arena, direction = state.arena, state.arena.direction if state.arena else Direction.MIN
     rows = state.experiments.rows
-    kept = _points(state, _incumbents(state), Verdict.KEEP)
-    discarded = _points(state, thinned(rows.discarded, MOST_POINTS), Verdict.DISCARD)
-    shown = sorted([*kept, *discarded], key=lambda point: point.id)
+    keeps = _incumbents(state)
+    labelled = known(state, "labels", tuple(keeps), _labelled)
+    shown = {*labelled, *thinned(keeps, MOST_KEPT)}
+    kept, discarded = [n for n in keeps if n in shown], thinned(rows.discarded, MOST_POINTS)
+    steps, others = means_of(state, kept), means_of(state, discarded)
+    bars = errors_of(state, discarded) if len(discarded) <= MOST_BARS else [None] * len(discarded)
+    failed = [(id_, rows.verdict(id_)) for id_ in thinned(rows.failed, MOST_FAILED)]
     return {
         "schema": SCHEMA,
         "title": _title(state),
@@ -43,30 +51,19 @@ def picture_data(state: State) -> dict[str, Any]:
         "metric": plain(arena.metric if arena else "score", 40),
         "direction": str(direction),
         "last": max(state.experiments.last, 0),
-        "points": [{"id": p.id, "score": p.at.mean, "se": p.at.se, "verdict": str(p.verdict)} for p in shown],
-        "failed": [{"id": i, "verdict": str(rows.verdict(i))} for i in thinned(rows.failed, MOST_FAILED)],
-        "stairs": _stairs(state, kept),
-        "labels": _labels(state, kept),
-        "ylim": _limits(state, kept, discarded),
+        "kept": {"id": kept, "score": steps, "se": errors_of(state, kept)},
+        "discarded": {"id": discarded, "score": others, "se": bars},
+        "failed": {str(verdict): [id_ for id_, its in failed if its is verdict] for verdict in FAILED},
+        "labels": _labels(state, labelled),
+        "ylim": _limits(state, means_of(state, keeps), others),
     }
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Point:
-    id: int
-    verdict: Verdict
-    at: Estimate
-
-
-def _points(state: State, ids: Sequence[int], verdict: Verdict) -> list[_Point]:
-    estimates = estimates_of_rows(state, ids)
-    return [_Point(id=id_, verdict=verdict, at=at) for id_, at in zip(ids, estimates, strict=True)]
 
 
 def _incumbents(state: State) -> list[int]:
     """The baseline, if it was kept, and every keep, as far as they were measured."""
     rows = state.experiments.rows
-    return [i for i in (0, *state.keeps) if rows.verdict(i) is Verdict.KEEP and rows.runs[i]]
+    first = [0] if rows.verdict(0) is Verdict.KEEP else []
+    return [id_ for id_ in (*first, *state.keeps) if rows.runs[id_]]
 
 
 T = TypeVar("T")
@@ -84,22 +81,19 @@ def thinned(items: Sequence[T], most: int) -> list[T]:
     return [items[i * (total - 1) // (most - 1)] for i in range(most)]
 
 
-def _stairs(state: State, kept: Sequence[_Point]) -> list[dict[str, Any]]:
-    ends = [*(p.id for p in kept[1:]), max(state.experiments.last, 0)]
+def _labels(state: State, ids: Sequence[int]) -> list[dict[str, Any]]:
     return [
-        {"from": p.id, "to": until, "score": p.at.mean, "se": p.at.se} for p, until in zip(kept, ends, strict=False)
+        {"id": n, "score": score, "text": f"#{n} {short(state.experiments[n].hypothesis)}"}
+        for n, score in zip(ids, means_of(state, ids), strict=True)
     ]
 
 
-def _labels(state: State, kept: Sequence[_Point]) -> list[dict[str, Any]]:
-    """Words for the keeps, the latest and the largest gains first, as many as can be read."""
-    latest = {p.id for p in kept[-3:]}
-    claims = [(p.id not in latest, sign(state) * (state.experiments[p.id].delta or 0.0), p) for p in kept if p.id]
-    claims.sort(key=lambda claim: claim[:2])
-    return [
-        {"id": p.id, "score": p.at.mean, "text": f"#{p.id} {short(state.experiments[p.id].hypothesis)}"}
-        for _, _, p in claims[:MOST_LABELS]
-    ]
+def _labelled(state: State) -> list[int]:
+    """The keeps that get words, the latest and the largest gains first, as many as can be read."""
+    kept = _incumbents(state)
+    latest = set(kept[-3:])
+    claims = ((id_ not in latest, sign(state) * (state.experiments[id_].delta or 0.0), id_) for id_ in kept if id_)
+    return [id_ for _, _, id_ in nsmallest(MOST_LABELS, claims)]
 
 
 def short(hypothesis: str) -> str:
@@ -115,13 +109,13 @@ def short(hypothesis: str) -> str:
     return plain(clause or line, LABEL_WIDTH)
 
 
-def _limits(state: State, kept: Sequence[_Point], discarded: Sequence[_Point]) -> list[float] | None:
+def _limits(state: State, kept: Sequence[float], discarded: Sequence[float]) -> list[float] | None:
     """Ends of the axis. The incumbents and the baseline are always inside; the bulk of the discarded is, outliers are
     not. Computed where lower is better, and mirrored for the other direction.
     """
     way = sign(state)
-    steps = [way * p.at.mean for p in kept]
-    others = sorted(way * p.at.mean for p in discarded)
+    steps = [way * score for score in kept]
+    others = sorted(way * score for score in discarded)
     if not steps:
         return None
     best, worst = min(steps), max(steps)

@@ -3,8 +3,9 @@
 import math
 import re
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import lru_cache
+from itertools import chain
 
 from ralph.core.constants import constants_of
 from ralph.core.findings import near_misses, recent
@@ -16,13 +17,19 @@ LAST = 12  # experiments whose hypotheses tell what is being worked on
 _WORD = re.compile(r"[^\W\d]\w+")
 
 
-def by_worth(valid: Sequence[LearntLine], context: Mapping[str, float]) -> list[LearntLine]:
+def by_worth(valid: Sequence[LearntLine], context: Mapping[str, float]) -> Iterator[LearntLine]:
     """In turn the most recent, the one with the most evidence, and the most relevant: those that fit are taken."""
-    newest = list(reversed(valid))
-    proven = sorted(newest, key=lambda one: -len(one.learning.evidence))
-    score = relevance([one.learning.text for one in newest], context)
-    relevant = [newest[n] for n in sorted(range(len(newest)), key=lambda n: -score[n])]
-    return list(dict.fromkeys(one for place in zip(newest, proven, relevant, strict=True) for one in place))
+    newest = range(len(valid) - 1, -1, -1)
+    score, evidence = (
+        relevance([one.learning.text for one in valid], context),
+        [len(o.learning.evidence) for o in valid],
+    )
+    proven, relevant = (sorted(newest, key=worth.__getitem__, reverse=True) for worth in (evidence, score))
+    taken = set[int]()
+    for n in chain.from_iterable(zip(newest, proven, relevant, strict=True)):
+        if n not in taken:
+            taken.add(n)
+            yield valid[n]
 
 
 def context_of(state: State, files: Mapping[str, str]) -> dict[str, float]:
@@ -41,13 +48,12 @@ def context_of(state: State, files: Mapping[str, str]) -> dict[str, float]:
 
 def relevance(texts: Sequence[str], context: Mapping[str, float]) -> list[float]:
     """How much each text speaks of the context; what all texts say distinguishes none, and length is no merit."""
-    found = [words(text) for text in texts]
-    spread = Counter(word for each in found for word in each)
-    return [
-        sum(context.get(word, 0.0) * math.log(1 + len(texts) / spread[word]) for word in each)
-        / math.sqrt(1 + len(each))
-        for each in found
-    ]
+    known, said = frozenset(context), [words(text) for text in texts]
+    found = [each & known for each in said]
+    spread = Counter(chain.from_iterable(found))
+    weight = {word: context[word] * math.log(1 + len(texts) / many) for word, many in spread.items()}
+    much = (math.fsum(map(weight.__getitem__, each)) for each in found)
+    return [each / math.sqrt(1 + len(all_)) for each, all_ in zip(much, said, strict=True)]
 
 
 @lru_cache(maxsize=4096)  # the same learnings are weighed for every brief

@@ -4,9 +4,10 @@ from collections.abc import Sequence
 from datetime import datetime
 
 from ralph.core import findings
-from ralph.core.figures import figures_of
+from ralph.core.figures import Figures, figures_of
 from ralph.core.findings import DeadEnd, Failure
 from ralph.core.fold import State
+from ralph.core.memo import known
 from ralph.core.spent import TimeSplit, time_split
 from ralph.core.wording import code, counted, dollars, ids, md, moment, span
 from ralph.model import Experiment, Verdict
@@ -23,9 +24,15 @@ def kept_table(state: State) -> str:
     """The keeps, newest first, with what each gained over the incumbent of its time."""
     if not state.keeps:
         return ""
+    older = state.keeps[:-KEPT]
+    ends = (state.experiments[0].score, state.experiments[older[-1]].score) if older else (None, None)
+    return known(state, "kept table", (len(state.keeps), ends, figures_of(state)), _kept_table)
+
+
+def _kept_table(state: State) -> str:
     digits = figures_of(state)
     rows = [
-        f"| {e.id} | {_change(state, e)} | {md(e.hypothesis, 200)}{_lines(e)} "
+        f"| {e.id} | {_change(digits, e)} | {md(e.hypothesis, 200)}{_lines(e)} "
         f"| {md(e.agent, 30)} | {code(e.commit[:7])} |"
         for e in (state.experiments[k] for k in reversed(state.keeps[-KEPT:]))
     ]
@@ -38,8 +45,7 @@ def kept_table(state: State) -> str:
     return "\n".join(("## Kept, newest first", "", head, *rows))
 
 
-def _change(state: State, e: Experiment) -> str:
-    digits = figures_of(state)
+def _change(digits: Figures, e: Experiment) -> str:
     return "–" if e.delta is None else f"{digits.delta(e.delta)} {digits.error(e.delta_se)}"
 
 
@@ -53,8 +59,7 @@ def lessons(state: State, now: datetime, failed: Sequence[Failure], notices: Seq
         *[f"{md(notice, 200)}." for notice in notices[:8]],
         *_disturbed(state),
         *_guidance(state, now),
-        *_near(state),
-        *_dead(state),
+        *_verdicts(state),
         *[_common_cause(each) for each in failed if len(each.ids) >= 2][:4],
     ]
     return "\n".join(("## Read this", "", *(f"- {line}" for line in lines))) if lines else ""
@@ -81,11 +86,17 @@ def _disturbed(state: State) -> list[str]:
     return [f"Void for the device's sake, and repeated: {runs}; the last because {last}."]
 
 
+def _verdicts(state: State) -> list[str]:
+    """What follows from verdicts alone, and from how many digits are shown."""
+    stamp = (len(state.experiments), state.judged, figures_of(state))
+    return known(state, "lessons", stamp, lambda state: [*_near(state), *_dead(state)])
+
+
 def _near(state: State) -> list[str]:
-    close = findings.near_misses(state, NEAR)
+    close, digits = findings.near_misses(state, NEAR), figures_of(state)
     if not close:
         return []
-    told = "; ".join(f"#{e.id} ({_change(state, e)}, {md(e.hypothesis, 60)})" for e in close)
+    told = "; ".join(f"#{e.id} ({_change(digits, e)}, {md(e.hypothesis, 60)})" for e in close)
     return [f"Near misses worth a second look: {told}."]
 
 
@@ -206,7 +217,7 @@ def recent_table(state: State) -> str:
         verdict = f"**{e.verdict}**" if e.verdict is Verdict.KEEP else str(e.verdict or f"*{e.phase}*")
         score = digits.score(e.score) + (f" ({len(e.scores)})" if len(e.scores) > 1 else "")
         what = md(e.hypothesis, 110) or "–"
-        rows.append(f"| {e.id} | {verdict} | {score} | {_change(state, e)} | {what} | {md(e.reason, 110)} |")
+        rows.append(f"| {e.id} | {verdict} | {score} | {_change(digits, e)} | {what} | {md(e.reason, 110)} |")
     title = "## The last twenty" if len(state.experiments) > RECENT else "## All experiments, newest first"
     head = "| # | verdict | score (runs) | delta | what | why the verdict |\n|--:|---|---|---|---|---|"
     return "\n".join((title, "", head, *rows))

@@ -13,6 +13,7 @@ import re
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields, is_dataclass, replace
+from functools import lru_cache
 from itertools import pairwise
 from typing import Any, TypeVar
 from urllib.parse import quote
@@ -23,6 +24,8 @@ KNOWN_LENGTH = 8  # characters; a shorter value would be found in ordinary words
 LINE_LENGTH = 16  # … of one line of a known value that has several
 DUMMY = "ralph-dummy-"  # how the keys begin that agents get in a key's place; they open nothing but their own gateway
 LONGEST = 20 * 1024  # characters that the longest secret may have
+SHORT = 512  # characters of a text that is remembered: lines of pages and labels of pictures come again and again
+REMEMBERED = 1024
 
 _WORD = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_")
 _UUID = re.compile(r"[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
@@ -127,7 +130,7 @@ _KEY_NAME = re.compile(
 class Redactor:
     """Replaces secrets. `known` are values by the names they go by, such as those of environment variables."""
 
-    __slots__ = ("_known", "_names")
+    __slots__ = ("_known", "_names", "_short")
 
     def __init__(self, known: Mapping[str, str] | None = None) -> None:
         self._names: dict[str, str] = {}
@@ -136,9 +139,17 @@ class Redactor:
                 self._names.setdefault(form, name)
         longest_first = sorted(self._names, key=len, reverse=True)
         self._known = re.compile("|".join(map(re.escape, longest_first))) if longest_first else None
+        self._short = lru_cache(maxsize=REMEMBERED)(self._redacted)
 
     def __call__(self, text: str) -> str:
         """`text` with every secret replaced by a mark such as `[redacted: GitHub token]`."""
+        return self._short(text) if len(text) <= SHORT else self._redacted(text)
+
+    def by_line(self, text: str) -> str:
+        """The same line by line, for a page of ours: nothing that others wrote goes over the end of a line there."""
+        return "\n".join(map(self, text.split("\n")))
+
+    def _redacted(self, text: str) -> str:
         return self.marked(text, self.find(text))
 
     @staticmethod

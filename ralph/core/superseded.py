@@ -16,6 +16,7 @@ from functools import lru_cache
 from ralph.core.findings import recent
 from ralph.core.fold import State
 from ralph.core.learnings import TEXT_LIMIT, LearntLine, format_learning, read_line
+from ralph.core.memo import known
 from ralph.core.text import one_line
 from ralph.model import Learning, Superseded
 
@@ -87,17 +88,27 @@ def in_force(lines: Iterable[str], state: State) -> list[LearntLine]:
     Marks that give a reason are among them, since that is a learning as well. What the ledger knows to be superseded is
     left out even when its mark is not on the page.
     """
-    read = [found for line in lines if (found := read_line(line)) is not None]
-    on_page = [(one, read_mark(one)) for one in read]
+    page, marked = tuple(lines), tuple(_of_ledger(state))
+    return known(state, "in force", (page, marked), lambda state: _in_force(page, marked, state.campaign))
+
+
+def _in_force(page: Sequence[str], marked: Sequence[Mark], campaign: str) -> list[LearntLine]:
+    on_page = [found for line in page if (found := _on_page(line)) is not None]
     told: dict[_Key, list[Mark]] = defaultdict(list)
-    for each in (*(mark for _, mark in on_page if mark is not None), *_of_ledger(state)):
+    for each in (*(mark for _, mark in on_page if mark is not None), *marked):
         told[each.name.key].append(each)
     latest: dict[tuple[str, str], LearntLine] = {}
     for one, mark in on_page:
-        naming = [each for key in _keys(one) for each in told.get(key, ())]
-        if mark.because if mark else not any(each.silences(one, state.campaign) for each in naming):
+        naming = [each for key in _keys(one) for each in told.get(key, ())] if told else []
+        if mark.because if mark else not any(each.silences(one, campaign) for each in naming):
             latest[one.campaign, one.learning.text] = one
     return list(latest.values())
+
+
+@lru_cache(maxsize=8192)  # the same page is read for every brief
+def _on_page(line: str) -> tuple[LearntLine, Mark | None] | None:
+    one = read_line(line)
+    return None if one is None else (one, read_mark(one))
 
 
 def worth_memory(lines: Sequence[LearntLine]) -> tuple[LearntLine, ...]:

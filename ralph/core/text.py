@@ -67,10 +67,20 @@ def tokens(text: str) -> int:
 
 
 def _tokens(text: str) -> int:
-    pieces = len(_PIECE.findall(text))
+    pieces = _pieces(text)
     return max(-(-len(text.encode("utf-8", "surrogatepass")) // 3), -(-pieces * 13 // 10))
 
 
+def _pieces(text: str) -> int:
+    """Words and marks. Most lines of a brief stood in the last one, and some are counted in several places."""
+    return sum(_pieces_of_line(line) if len(line) <= _LONG_LINE else _count(line) for line in text.split("\n"))
+
+
+def _count(text: str) -> int:
+    return len(_PIECE.findall(text))
+
+
+_pieces_of_line = lru_cache(maxsize=4096)(_count)
 _tokens_of_file = lru_cache(maxsize=32)(_tokens)  # program and files are the same in most briefs
 
 

@@ -181,7 +181,7 @@ def check_whole(layout: Layout, state: State) -> None:
     Raises:
         LedgerError: naming the experiments.
     """
-    strays = [id_ for id_ in folders(layout.experiments) if id_ not in state.experiments]
+    strays = folders(layout.experiments, besides=range(len(state.experiments)))
     if strays:
         where = f"ends before experiment {strays[0]}" if state.campaign else "is empty or gone"
         raise LedgerError(

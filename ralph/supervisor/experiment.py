@@ -40,7 +40,7 @@ from ralph.events import (
     Scored,
     Settled,
 )
-from ralph.model import Change, Draft, Experiment, Outcome, Proposal, Verdict
+from ralph.model import Change, Draft, Experiment, Outcome, Phase, Proposal, Verdict
 from ralph.ports import AgentOrder, Job, RunOrder, ScoreOrder, World
 
 Effect = Brief | Propose | Commit | Rebase | Prepare | Measure | Score | Audit | Settle
@@ -60,6 +60,7 @@ class Experiments:
         self._mix = mix
         self._slept_before: dict[JobKey, float] = {}  # the clock's word when a run began
         self._spent_trees: list[str] = []
+        self._log_of, self._log = "", ()  # type: str, tuple[str, ...]
         self._prepared: dict[int, RunOrder] = {}  # by experiment: whose process was started before it has a lane
 
     def begins(self, action: Action) -> bool:
@@ -188,7 +189,7 @@ class Experiments:
                 guidance=papers.guidance(),
                 new_guidance=tuple(line for line, first in state.guidance.items() if first == e.id),
                 files=files,
-                git_log=tuple(repo.history(e.base, LOG_LINES)),
+                git_log=self._log_up_to(e.base),
                 drafts=self._drafts(e),
                 options=self._options,
             )
@@ -201,6 +202,15 @@ class Experiments:
             usd_left=may_spend.usd,
             tokens_left=may_spend.tokens,
         )
+
+    def _log_up_to(self, base: str) -> tuple[str, ...]:
+        """The branch with its notes, which is the same in all briefs from one incumbent once that has its note."""
+        if self._log_of == base:
+            return self._log
+        log, incumbent = tuple(self._world.repo.history(base, LOG_LINES)), self._state.incumbent
+        if incumbent is not None and incumbent.commit == base and incumbent.phase is Phase.DONE:
+            self._log_of, self._log = base, log
+        return log
 
     def _drafts(self, e: Experiment) -> tuple[Draft, ...]:
         """With their changes: what was committed is read from git, the rest is in the ledger."""

@@ -5,7 +5,7 @@ import random
 import pytest
 
 from ralph.core import findings
-from ralph.core.findings import Move
+from ralph.core.gist import Move
 from ralph.core.shelf import LOOK_BACK
 from ralph.core.wording import plain
 from ralph.events import Judged, Settled

@@ -4,24 +4,26 @@ import json
 
 import pytest
 
-from ralph.core.picture import MOST_FAILED, MOST_LABELS, MOST_POINTS, picture_data, short, thinned
+from ralph.core import picture
+from ralph.core.picture import MOST_FAILED, MOST_KEPT, MOST_LABELS, MOST_POINTS, picture_data, short, thinned
 from ralph.model import Direction
 from tests.core.states import Story, night, overnight, small
 
 
 def test_points_are_the_judged_experiments_with_a_score() -> None:
     data = picture_data(night().state)
-    assert [p["id"] for p in data["points"]] == [0, 1, 2, 3, 5, 7, 8, 9, 10, 14, 15, 16, 17, 19, 20]
-    assert [f["id"] for f in data["failed"]] == [4, 6, 11, 12, 13, 18]
+    assert data["kept"]["id"] == [0, 1, 2, 8, 17, 20]
+    assert data["discarded"]["id"] == [3, 5, 7, 9, 10, 14, 15, 16, 19]
+    assert data["failed"] == {"crash": [4, 11, 12, 18], "invalid": [6], "void": [13]}
     assert json.loads(json.dumps(data, allow_nan=False)) == data
 
 
 def test_the_staircase_stands_at_the_re_measured_means() -> None:
     s = night()
-    stairs = picture_data(s.state)["stairs"]
-    assert [(step["from"], step["to"]) for step in stairs] == [(0, 1), (1, 2), (2, 8), (8, 17), (17, 20), (20, 21)]
-    assert stairs[3]["score"] == pytest.approx((0.98033 + 0.98071) / 2)
-    assert stairs[3]["se"] == pytest.approx((s.state.noise.sigma or 0) / 2**0.5)
+    kept = picture_data(s.state)["kept"]
+    assert kept["id"][3] == 8
+    assert kept["score"][3] == pytest.approx((0.98033 + 0.98071) / 2)
+    assert kept["se"][3] == pytest.approx((s.state.noise.sigma or 0) / 2**0.5)
 
 
 def test_a_long_campaign_is_thinned_but_keeps_every_keep() -> None:
@@ -32,12 +34,26 @@ def test_a_long_campaign_is_thinned_but_keeps_every_keep() -> None:
         s.crash(f"idea {n}")
     late = s.keep("a late keep", 0.9)
     data = picture_data(s.state)
-    discarded = [p for p in data["points"] if p["verdict"] == "discard"]
-    assert len(discarded) == MOST_POINTS
-    assert len(data["failed"]) == MOST_FAILED
-    assert [p["id"] for p in data["points"] if p["verdict"] == "keep"] == [0, *s.state.keeps]
-    assert data["points"][-1]["id"] == late
+    assert len(s.state.keeps) < MOST_KEPT
+    assert len(data["discarded"]["id"]) == MOST_POINTS
+    assert sum(map(len, data["failed"].values())) == MOST_FAILED
+    assert data["kept"]["id"] == [0, *s.state.keeps]
+    assert data["kept"]["id"][-1] == late
     assert len(data["labels"]) <= MOST_LABELS
+
+
+def test_of_many_keeps_those_with_words_and_the_ends_are_shown(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(picture, "MOST_KEPT", 3)
+    s = Story().start().baseline(0.998)
+    for n in range(MOST_LABELS + 20):
+        s.keep(f"idea {n}", 0.9 - n / 1000)
+    data = picture_data(s.state)
+    kept = data["kept"]
+    assert {each["id"] for each in data["labels"]} < set(kept["id"])
+    assert (kept["id"][0], kept["id"][-1]) == (0, s.state.keeps[-1])
+    assert kept["id"] == sorted(kept["id"])
+    assert len(kept["id"]) <= MOST_LABELS + 3
+    assert min(data["ylim"]) < min(kept["score"])
 
 
 def test_thinning_keeps_the_first_and_the_last() -> None:
@@ -52,7 +68,7 @@ def test_a_terrible_outlier_does_not_flatten_the_picture(direction: Direction) -
     s.discard("a disaster", 0.998 + direction.sign * 1000.0)
     low, high = picture_data(s.state)["ylim"]
     assert high - low < 2 * (before[1] - before[0])
-    stairs = [step["score"] for step in picture_data(s.state)["stairs"]]
+    stairs = picture_data(s.state)["kept"]["score"]
     assert low < min(stairs) <= max(stairs) < high
 
 
@@ -64,7 +80,7 @@ def test_a_baseline_alone_has_an_axis_of_some_height(score: float) -> None:
 
 def test_without_a_score_there_is_no_axis() -> None:
     assert picture_data(Story().state)["ylim"] is None
-    assert picture_data(Story().start().state)["points"] == []
+    assert picture_data(Story().start().state)["kept"]["id"] == []
 
 
 def test_the_subtitle_says_what_was_gained() -> None:

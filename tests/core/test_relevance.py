@@ -35,7 +35,7 @@ def test_what_all_texts_say_distinguishes_none_and_length_is_no_merit() -> None:
 def test_the_newest_the_proven_and_the_relevant_take_turns() -> None:
     old = lines("rotary base matters", *(f"idle remark {n}" for n in range(2, 40)))
     proven = LearntLine(campaign="nov23", id=2, learning=Learning(text="z", evidence=(1, 2, 3)), line="proven")
-    order = by_worth([proven, *old], {"rotary": 1.0})
+    order = list(by_worth([proven, *old], {"rotary": 1.0}))
     assert [one.learning.text for one in order[:3]] == ["idle remark 39", "z", "rotary base matters"]
     assert len(order) == len(old) + 1
 
@@ -43,4 +43,4 @@ def test_the_newest_the_proven_and_the_relevant_take_turns() -> None:
 def test_without_a_context_it_is_recency_and_evidence() -> None:
     valid = lines("a", "b", "c")
     assert [one.id for one in by_worth(valid, {})] == [3, 2, 1]
-    assert by_worth([], {}) == []
+    assert list(by_worth([], {})) == []

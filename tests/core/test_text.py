@@ -1,3 +1,5 @@
+import re
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -56,3 +58,10 @@ def test_the_estimate_does_not_fall_short(text: str, at_least: int) -> None:
 def test_the_estimate_of_a_whole_is_no_more_than_that_of_its_lines() -> None:
     lines = ["a b c", "((((", "", "漢", "word " * 50]
     assert tokens("\n".join(lines)) <= sum(tokens(line + "\n") for line in lines)
+
+
+@settings(deadline=None)
+@given(st.text(alphabet="ab_ \t\n\r\x1c\x85\u2028é漢—(1", max_size=300))
+def test_words_and_marks_are_counted_line_by_line_as_in_the_whole(text: str) -> None:
+    pieces = len(re.findall(r"\w+|[^\w\s]", text))
+    assert tokens(text) == max(-(-len(text.encode()) // 3), -(-pieces * 13 // 10))
