@@ -72,7 +72,6 @@ class GitRepo:
         self._pathspecs = [f":(top,glob){self.inside(glob)}" for glob in editable]
         self._editable = ", ".join(editable)
         self._known: dict[str, dict[str, bytes]] = {}  # by full name of commit or tree, which never means anything else
-        self._told: tuple[tuple[str, int], list[str]] = (("", 0), [])  # the last history that was asked for
 
     # --- where things are
 
@@ -358,9 +357,7 @@ class GitRepo:
         return {int(ref.rpartition("/")[2]) for ref in out.split() if ref.rpartition("/")[2].isdigit()}
 
     def history(self, commit: str, limit: int) -> Sequence[str]:
-        """`abc1234 subject | note`, newest first. Of one commit it stays the same from its own note on."""
-        if self._told[0] == (commit, limit):
-            return self._told[1]
+        """`abc1234 subject | note`, newest first."""
         out = self._git(
             "log",
             f"--max-count={limit}",
@@ -370,14 +367,11 @@ class GitRepo:
             "--",
             f"{self._prefix}/",
         )
-        rows = [row.strip().partition("\0") for row in out.split("\1") if row.strip()]
-        lines = [
+        rows = (row.strip().partition("\0") for row in out.split("\1") if row.strip())
+        return [
             self._redact(subject + (f" | {' '.join(note.split())}" if note.strip() else ""))
             for subject, _, note in rows
         ]
-        if rows and rows[0][2].strip():
-            self._told = (commit, limit), lines
-        return lines
 
     def files(self, commit: str) -> Mapping[str, str]:
         """Texts by path relative to the arena; bytes that are not UTF-8 are replaced."""
