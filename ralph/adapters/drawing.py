@@ -29,10 +29,19 @@ class Drawing:
         self._stale = False
 
     def show(self, data: str) -> None:
-        """Draw this text of JSON, as soon as the drawing in hand is over."""
+        """Draw this text of JSON, as soon as the drawing in hand is over; not again what the picture shows already."""
+        if self._child is None and self._shows(data):
+            return
         write_atomic(self._data, data, durable=False)
         self._stale = True
         self.tend()
+
+    def _shows(self, data: str) -> bool:
+        try:
+            drawn_ns, written_ns = self._out.stat().st_mtime_ns, self._data.stat().st_mtime_ns
+            return drawn_ns == written_ns and self._data.read_text(encoding="utf-8") == data
+        except (OSError, ValueError):
+            return False
 
     def tend(self) -> None:
         """Take note of a drawing that is over, and start the next if there is newer data."""

@@ -2,6 +2,7 @@
 
 A program of its own, because matplotlib is large and slow to import; the supervisor starts it and goes on. It writes
 beside OUT.png and renames, so that a reader never sees half a picture. DATA.json is what `ralph.core.picture` makes.
+The picture takes the time of its data, by which it is known what it shows.
 """
 
 import json
@@ -228,11 +229,13 @@ def main(arguments: Sequence[str]) -> int:
         return 2
     source, out = Path(arguments[0]), Path(arguments[1])
     try:
-        data = json.loads(source.read_text(encoding="utf-8"))
+        with source.open(encoding="utf-8") as file:
+            written_ns, data = os.fstat(file.fileno()).st_mtime_ns, json.load(file)
     except (OSError, ValueError) as error:
         sys.stderr.write(f"{source} cannot be drawn: {error}. `ralph report` writes it anew\n")
         return 2
     draw(data, out)
+    os.utime(out, ns=(written_ns, written_ns))
     return 0
 
 

@@ -1,3 +1,4 @@
+import json
 import os
 import time
 from collections.abc import Callable
@@ -6,6 +7,8 @@ from pathlib import Path
 
 from ralph.adapters.drawing import NICENESS, Drawing
 from ralph.adapters.process import Child, Command, spawn
+from ralph.core.picture import picture_data
+from tests.core.states import Story, small
 
 WATCHED = """
 import os, pathlib, sys, time
@@ -72,3 +75,25 @@ def test_a_drawing_that_fails_says_why_and_the_next_one_is_started(hostile: Path
     drawing.show("still not json")
     assert drawing.finish(60.0)
     assert not (hostile / "out.png").exists()
+
+
+def test_what_the_picture_shows_already_is_not_drawn_again(hostile: Path) -> None:
+    commands: list[Command] = []
+
+    def start(command: Command) -> Child:
+        commands.append(command)
+        return spawn(command)
+
+    def show(data: str) -> int:
+        drawing = Drawing(hostile / "data.json", hostile / "out.png", hostile / "domain", start)
+        drawing.show(data)
+        assert drawing.finish(60.0)
+        return len(commands)
+
+    first, second = (json.dumps(picture_data(story.state)) for story in (Story(), small()))
+    assert show(first) == show(first) == 1
+    assert show(second) == show(second) == 2
+    (hostile / "out.png").unlink()
+    assert show(second) == 3
+    os.utime(hostile / "data.json")
+    assert show(second) == 4, "nobody knows what it shows"
