@@ -64,7 +64,7 @@ def test_folders_of_one_name_get_units_of_their_own() -> None:
 
 
 def test_the_unit_restarts_bugs_only_and_lets_the_run_in_hand_finish() -> None:
-    lines = unit(Path("/work/arena")).text().splitlines()
+    lines = unit(Path("/srv/arena")).text().splitlines()
     for line in (
         "Type=notify", "KillMode=mixed", "TimeoutStopSec=700", "Restart=on-failure", "RestartPreventExitStatus=2 3",
         "WatchdogSec=300", "StartLimitBurst=5",
