@@ -83,6 +83,7 @@ def test_both_are_trained_on_the_same_data_and_scored_by_our_scorer(bench: train
     assert mine["cold"] is True
 
 
+@pytest.mark.slow
 def test_a_run_that_fails_is_a_row_that_says_so(bench: train_cuda.Bench, tmp_path: Path) -> None:
     (tmp_path / "train.py").write_text("raise SystemExit('no kernel')\n")
     row = train_cuda.ancestor(bench, bench.prepare(), tmp_path / "train.py", 1, [])

@@ -141,7 +141,7 @@ def test_an_unknown_agent_is_a_mistake_in_the_configuration(tmp_path: Path) -> N
     assert "known: script, tuner" in done.err
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", [signal.SIGINT, pytest.param(signal.SIGTERM, marks=pytest.mark.slow)])
 def test_ctrl_c_ends_the_agent_and_leaves_nothing(number: signal.Signals, hostile: Path, marked: Left) -> None:
     arena = toy_arena(hostile, [], toml=WITH_SLEEPER)
     before = everything(arena)

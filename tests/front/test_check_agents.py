@@ -126,6 +126,7 @@ def environments(word: bytes) -> list[bytes]:
     return seen
 
 
+@pytest.mark.slow
 def test_with_keys_in_the_environment_the_tuner_gets_none_and_nobody_is_called(
     tmp_path: Path, trap: socket.socket, programs: Path, marked: Left
 ) -> None:

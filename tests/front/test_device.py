@@ -9,6 +9,8 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+import pytest
+
 from ralph.adapters.device.lease import PLACE_VARIABLE, Lease
 from ralph.events import RunEnded
 from tests.arenas import ToyArena
@@ -36,6 +38,7 @@ def on_cpu(root: Path) -> ToyArena:
     return arena
 
 
+@pytest.mark.slow
 def test_a_loop_whose_device_another_has_says_so_on_its_first_line_and_goes_on(hostile: Path, marked: Left) -> None:
     arena = on_cpu(hostile / "two")
     place = hostile / "devices"

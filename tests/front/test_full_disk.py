@@ -149,9 +149,8 @@ def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> list[tuple[int, str
     return [(e.id, str(e.verdict)) for e in arena.events() if isinstance(e, Judged)]
 
 
-@pytest.mark.parametrize(
-    "point", [p if p == "run_ended-unrecorded:4" else pytest.param(p, marks=pytest.mark.slow) for p in POINTS]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("point", POINTS)
 def test_a_disk_that_fills_up_at_any_point_parks_the_loop_and_costs_nothing_that_was_done(
     arena: DiskArena, point: str, undisturbed: list[tuple[int, str]], marked: Left
 ) -> None:

@@ -339,7 +339,7 @@ print("gained", gained)
 """
 
 
-@pytest.mark.parametrize("level", [SandboxLevel.BWRAP, SandboxLevel.LANDLOCK])
+@pytest.mark.parametrize("level", [SandboxLevel.BWRAP, pytest.param(SandboxLevel.LANDLOCK, marks=pytest.mark.slow)])
 def test_the_run_that_still_exports_reaches_nothing_of_the_scorer_that_waits(
     hostile: Path, level: SandboxLevel
 ) -> None:
