@@ -20,8 +20,8 @@ THOROUGH = [
     "briefed:1", "briefed:2", "agent_started:1", "agent_ended-unrecorded:1", "agent_ended:2",
     "committed-unrecorded:1", "committed:1", "run_started:1", "run_started:4",
     "run_ended-unrecorded:1", "run_ended:4", "scored-unrecorded:4", "scored:4", "judged:1", "judged:2",
-    "advanced:1", "noted:2", "learned:1", "remembered:2", "settled-unrecorded:1", "settled-unrecorded:2", "settled:2", "reported:1",
-    "reported:3",
+    "advanced:1", "noted:2", "learned:1", "remembered:2", "settled-unrecorded:1", "settled-unrecorded:2", "settled:2",
+    "reported:1", "reported:3",
 ]  # fmt: skip
 POINTS = [*QUICK, *(pytest.param(point, marks=pytest.mark.slow) for point in THOROUGH)]
 
