@@ -24,7 +24,8 @@ from ralph.adapters.files import write_atomic
 from ralph.adapters.home import homes
 from ralph.adapters.process import Child, Exit, ExitReason
 from ralph.adapters.redaction import redact_file, redact_folder
-from ralph.adapters.runner import ARTIFACT, LIMITS, OUT
+from ralph.adapters.run_at_work import OUT
+from ralph.adapters.runner import ARTIFACT, LIMITS
 from ralph.adapters.sandbox import SandboxLevel
 from ralph.adapters.seal import Seal
 from ralph.adapters.untrusted import UntrustedFileError, read_untrusted

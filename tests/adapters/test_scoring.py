@@ -9,7 +9,8 @@ import pytest
 
 from ralph.adapters.data import PreparedData
 from ralph.adapters.domains import Domains
-from ralph.adapters.runner import ARTIFACT, OUT
+from ralph.adapters.run_at_work import OUT
+from ralph.adapters.runner import ARTIFACT
 from ralph.adapters.sandbox import SandboxLevel
 from ralph.adapters.scoring import ArenaScorer
 from ralph.adapters.seal import Seal

@@ -16,7 +16,8 @@ import pytest
 from ralph.adapters.data import PreparedData
 from ralph.adapters.domains import Domains, Start, log_of
 from ralph.adapters.leftovers import holders
-from ralph.adapters.runner import ARTIFACT, OUT
+from ralph.adapters.run_at_work import OUT
+from ralph.adapters.runner import ARTIFACT
 from ralph.adapters.sandbox import SandboxLevel, reached
 from ralph.adapters.scoring import SCORER, ArenaScorer
 from ralph.adapters.seal import Seal
