@@ -72,6 +72,16 @@ def test_a_hidden_folder_is_empty_and_stays_so_but_what_is_named_below_it_is_the
     assert sorted(path.name for path in secret.iterdir()) == ["keys", "shown", "work"]
 
 
+@pytest.mark.parametrize("level", [SandboxLevel.BWRAP, SandboxLevel.LANDLOCK])
+def test_our_package_is_found_where_the_repository_around_it_is_hidden(level: SandboxLevel, folder: Path) -> None:
+    """As in a user's home: an interpreter that would have to list the repository to find it would not."""
+    if (probe := reached(level)).level is not level:
+        pytest.skip(probe.reason)
+    folder.mkdir()
+    argv = wrap(level, Policy(hidden=(TESTS.parent.parent,)), (sys.executable, "-P", "-c", "import ralph; print(1)"))
+    assert end_of(spawn(command(folder, argv))).status == 0, (folder / "log.txt").read_text()
+
+
 @needs_bubblewrap
 def test_a_hidden_folder_below_a_writable_one_is_hidden(folder: Path) -> None:
     (folder / "work" / "answers").mkdir(parents=True)
