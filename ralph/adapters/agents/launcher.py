@@ -79,7 +79,7 @@ class AgentLauncher:
             return  # of an earlier supervisor's; the start that is to come sees to it
         with contextlib.suppress(OSError):  # then it is started when it is needed, or says why not
             folder = self._layout.agent(order.id, order.attempt)
-            self._ready = stand_by(self._domains, order, entry.kind, folder, tree, self._readable(), GRACE_S)
+            self._ready = stand_by(self._domains, order, entry.kind, entry.api, folder, tree, self._readable(), GRACE_S)
 
     def dismiss(self) -> None:
         """End what stands by."""

@@ -72,7 +72,14 @@ class Ready:
 
 
 def stand_by(
-    domains: Domains, order: AgentOrder, kind: str, folder: Path, tree: Path, files: Sequence[Path], grace_s: float
+    domains: Domains,
+    order: AgentOrder,
+    kind: str,
+    api: str,
+    folder: Path,
+    tree: Path,
+    files: Sequence[Path],
+    grace_s: float,
 ) -> Ready:
     """Start the agent of this kind for an order that has no brief yet. `files` are those of the campaign it may read.
 
@@ -87,7 +94,7 @@ def stand_by(
             child = domains.start(
                 Start(
                     folder=folder,
-                    argv=(sys.executable, "-P", "-m", "ralph.adapters.agents.standby", kind, str(there.fileno())),
+                    argv=(sys.executable, "-P", "-m", "ralph.adapters.agents.standby", kind, api, str(there.fileno())),
                     cwd=tree,
                     writable=(tree,),
                     visible=(folder, *files),

@@ -1,4 +1,4 @@
-"""`python -m ralph.adapters.agents.standby KIND FD`: an agent of ours that has imported what it needs, and waits.
+"""`python -m ralph.adapters.agents.standby KIND API FD`: an agent of ours that has imported what it needs, and waits.
 
 It stands in its final kill domain and sandbox. Until it is released, through the socket FD, it has read nothing of the
 campaign: no brief, facts, code, configuration, seed or budget, and opened no device; its folder is empty. The release
@@ -17,38 +17,28 @@ from typing import Any
 from ralph.adapters.agents.tuner import limit_threads
 from ralph.adapters.gateway import relay
 
-# What each imports in the course of its work, in the order of its need.
+# What each imports in the course of its work, in the order of its need; the models' SDKs import more at a rehearsal.
+MODEL = (
+    "ralph.adapters.agents.llm.__main__",
+    "ralph.adapters.agents.llm.research",
+    "ralph.adapters.agents.llm.rehearsal",
+    "ralph.adapters.agents.llm.remembered",
+    "httpcore2",
+    "encodings.idna",
+    "encodings.utf_16_le",
+)
 IMPORTS = {
     "tuner": ("ralph.adapters.agents.proposing", "optuna", "optuna.samplers._tpe.sampler"),
-    "anthropic": (
-        "ralph.adapters.agents.llm.research",
-        "ralph.adapters.agents.llm.anthropic_side",
-        "ralph.adapters.agents.llm.remembered",
-        "anthropic",
-        "anthropic.resources.messages",
-        "httpcore2",
-        "truststore",
-    ),
-    "openai": (
-        "ralph.adapters.agents.llm.research",
-        "ralph.adapters.agents.llm.chat_side",
-        "ralph.adapters.agents.llm.responses_side",
-        "ralph.adapters.agents.llm.remembered",
-        "openai",
-        "openai.resources.chat.completions",
-        "openai.resources.responses",
-        "httpcore2",
-        "truststore",
-    ),
+    "anthropic": ("anthropic", *MODEL),
+    "openai": ("openai", *MODEL),
 }
 MOST_FDS = 1
 
 
-def main(kind: str, fd: int) -> int:
+def main(kind: str, api: str, fd: int) -> int:
     """Import, wait, become the agent; its exit status."""
     limit_threads()
-    for name in IMPORTS[kind]:
-        importlib.import_module(name)
+    prepare(kind, api)
     released = _wait(fd)
     if released is None:
         return 1
@@ -61,6 +51,16 @@ def main(kind: str, fd: int) -> int:
     from ralph.adapters.agents.llm import __main__ as model
 
     return model.main(since_start_s=0.0)
+
+
+def prepare(kind: str, api: str) -> None:
+    """Whatever this kind of agent can do without an order."""
+    for name in IMPORTS[kind]:
+        importlib.import_module(name)
+    if kind != "tuner":
+        from ralph.adapters.agents.llm.rehearsal import rehearse
+
+        rehearse(kind, api)
 
 
 def _wait(fd: int) -> "dict[str, Any] | None":
@@ -82,4 +82,4 @@ def _wait(fd: int) -> "dict[str, Any] | None":
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1], int(sys.argv[2])))
+    sys.exit(main(sys.argv[1], sys.argv[2], int(sys.argv[3])))

@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Iterable, Mapping
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 from ralph.adapters.agents.llm.conversation import (
     Conversation,
@@ -18,6 +18,9 @@ from ralph.adapters.agents.llm.conversation import (
 )
 from ralph.adapters.agents.llm.waiting import CallError, RejectedError, WeatherError, error_of
 
+if TYPE_CHECKING:
+    import httpx2
+
 Block = dict[str, Any]
 CACHED = {"cache_control": {"type": "ephemeral"}}  # at most four in a request
 _TOO_MANY = re.compile(r"max_tokens: \d+ > (\d+)")
@@ -31,16 +34,24 @@ _STOPS = {
 class AnthropicSide(Side):
     """Speaks to `address` with the SDK, which retries nothing. No `temperature`: newer models take none."""
 
-    def __init__(self, *, address: str, key: str, model: str, tools: Iterable[ToolSpec], silence_s: float) -> None:
+    def __init__(
+        self,
+        *,
+        address: str,
+        key: str,
+        model: str,
+        tools: Iterable[ToolSpec],
+        silence_s: float,
+        http: "httpx2.Client",
+    ) -> None:
         import anthropic
-        import httpx2
 
         self._client = anthropic.Anthropic(
             base_url=address,
             api_key=key,
             max_retries=0,
             timeout=anthropic.Timeout(silence_s, connect=10.0),
-            http_client=httpx2.Client(trust_env=False),  # not the SDK's own, which heeds HTTP_PROXY come what may
+            http_client=http,
         )
         self._model = model
         self._tools = [{"name": t.name, "description": t.description, "input_schema": t.schema} for t in tools]

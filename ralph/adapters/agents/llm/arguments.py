@@ -1,6 +1,7 @@
 """What the tools take, as models are told it and as it is checked."""
 
 import json
+from functools import cache
 from typing import Annotated, Any
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
@@ -107,6 +108,7 @@ TOOLS: dict[str, type[Look] | type[Replace] | type[Write] | type[Recall] | type[
 }
 
 
+@cache
 def specs() -> tuple[ToolSpec, ...]:
     """All tools, always in the same order, since they are the beginning of what providers cache."""
     return tuple(

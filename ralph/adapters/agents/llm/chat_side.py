@@ -7,7 +7,7 @@ some templates fail on two messages of one role in a row, or on arguments in the
 import json
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ralph.adapters.agents.llm.conversation import (
     Conversation,
@@ -25,15 +25,27 @@ from ralph.adapters.agents.llm.conversation import (
 from ralph.adapters.agents.llm.openai_calls import Caller, Item
 from ralph.adapters.agents.llm.waiting import WeatherError
 
+if TYPE_CHECKING:
+    import httpx2
+
 _STOPS = {"length": Stop.LENGTH, "content_filter": Stop.REFUSAL}
 
 
 class ChatSide(Side):
     """Speaks to `address`."""
 
-    def __init__(self, *, address: str, key: str, model: str, tools: Iterable[ToolSpec], silence_s: float) -> None:
+    def __init__(
+        self,
+        *,
+        address: str,
+        key: str,
+        model: str,
+        tools: Iterable[ToolSpec],
+        silence_s: float,
+        http: "httpx2.Client",
+    ) -> None:
         optional = {name: rf"\b{name}\b" for name in ("stream_options", "max_completion_tokens", "max_tokens")}
-        self._caller = Caller(address=address, key=key, silence_s=silence_s, optional=optional)
+        self._caller = Caller(address=address, key=key, silence_s=silence_s, http=http, optional=optional)
         self._model = model
         self._tools = [
             {"type": "function", "function": {"name": t.name, "description": t.description, "parameters": t.schema}}

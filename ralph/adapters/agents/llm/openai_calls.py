@@ -2,10 +2,13 @@
 
 import re
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ralph.adapters.agents.llm.conversation import Reply
 from ralph.adapters.agents.llm.waiting import CallError, RejectedError, WeatherError, error_of
+
+if TYPE_CHECKING:
+    import httpx2
 
 Item = dict[str, Any]
 
@@ -16,8 +19,9 @@ class Caller:
     `optional` names fields that may be left out, each with the pattern by which a server complains of it.
     """
 
-    def __init__(self, *, address: str, key: str, silence_s: float, optional: Mapping[str, str]) -> None:
-        import httpx2
+    def __init__(
+        self, *, address: str, key: str, silence_s: float, http: "httpx2.Client", optional: Mapping[str, str]
+    ) -> None:
         import openai
 
         self.client: Any = openai.OpenAI(
@@ -25,7 +29,7 @@ class Caller:
             api_key=key,
             max_retries=0,
             timeout=openai.Timeout(silence_s, connect=10.0),
-            http_client=httpx2.Client(trust_env=False),  # not the SDK's own, which heeds HTTP_PROXY come what may
+            http_client=http,
         )
         self._optional = optional
         self._unknown: set[str] = set()

@@ -1,7 +1,7 @@
 """OpenAI's Responses API. Nothing is stored there: each call carries the whole conversation."""
 
 from collections.abc import Iterable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ralph.adapters.agents.llm.conversation import (
     Conversation,
@@ -18,13 +18,25 @@ from ralph.adapters.agents.llm.conversation import (
 from ralph.adapters.agents.llm.openai_calls import Caller, Item, status_error
 from ralph.adapters.agents.llm.waiting import WeatherError
 
+if TYPE_CHECKING:
+    import httpx2
+
 
 class ResponsesSide(Side):
     """Speaks to `address`."""
 
-    def __init__(self, *, address: str, key: str, model: str, tools: Iterable[ToolSpec], silence_s: float) -> None:
+    def __init__(
+        self,
+        *,
+        address: str,
+        key: str,
+        model: str,
+        tools: Iterable[ToolSpec],
+        silence_s: float,
+        http: "httpx2.Client",
+    ) -> None:
         optional = {"include": r"encrypted|include\b", "max_output_tokens": "max_output_tokens"}
-        self._caller = Caller(address=address, key=key, silence_s=silence_s, optional=optional)
+        self._caller = Caller(address=address, key=key, silence_s=silence_s, http=http, optional=optional)
         self._model = model
         self._tools = [
             {"type": "function", "name": t.name, "description": t.description, "parameters": t.schema, "strict": False}
