@@ -160,6 +160,11 @@ class AgentEntry(_Table):
         """Whether it calls a provider."""
         return self.kind in ("anthropic", "openai") or bool(self.preset)
 
+    @property
+    def behind_gateway(self) -> bool:
+        """Whether its calls go through a gateway, which holds its key."""
+        return self.paid and self.login == "key"
+
     @model_validator(mode="after")
     def _complete(self) -> Self:
         if self.kind == "command" and not (self.command or self.preset):

@@ -17,7 +17,7 @@ from ralph.adapters.agents.standby import IMPORTS
 from ralph.adapters.domains import REAP_S, Domains, Start, finished, home_of, log_of, read_log, shell
 from ralph.adapters.files import write_atomic
 from ralph.adapters.gateway.calls import Spent, read_calls, total
-from ralph.adapters.gateway.door import Door, Terms, open_door
+from ralph.adapters.gateway.door import Door, Terms, open_door, start_gateway
 from ralph.adapters.gateway.upstream import upstream_of
 from ralph.adapters.git import GitRepo
 from ralph.adapters.process import Child, Exit, ExitReason, reap_leftovers
@@ -78,8 +78,7 @@ class AgentLauncher:
         if tree.exists():
             return  # of an earlier supervisor's; the start that is to come sees to it
         with contextlib.suppress(OSError):  # then it is started when it is needed, or says why not
-            folder = self._layout.agent(order.id, order.attempt)
-            self._ready = stand_by(self._domains, order, entry.kind, entry.api, folder, tree, self._readable(), GRACE_S)
+            self._ready = stand_by(self._domains, self._layout, order, entry, self._readable(), GRACE_S)
 
     def dismiss(self) -> None:
         """End what stands by."""
@@ -119,7 +118,7 @@ class AgentLauncher:
             deadline_s=self._config.agent.timeout_s,
             grace_s=GRACE_S,
         )
-        door = self._door(order, entry) if entry.paid and entry.login == "key" else None
+        door = self._door(order, entry, ready) if entry.behind_gateway else None
         try:
             child = self._begun(start if door is None else _behind(door, start, entry), entry, door, ready)
         except BaseException:
@@ -154,7 +153,7 @@ class AgentLauncher:
             "RALPH_TIMEOUT_S": f"{self._config.agent.timeout_s:g}",
         }
 
-    def _door(self, order: AgentOrder, entry: AgentEntry) -> Door:
+    def _door(self, order: AgentOrder, entry: AgentEntry, ready: Ready | None) -> Door:
         terms = Terms(
             upstream=upstream_of(order.agent, entry, os.environ),
             usd_left=order.usd_left,
@@ -162,8 +161,13 @@ class AgentLauncher:
             price=entry.price,
             agent_s=self._config.agent.timeout_s,
         )
-        folder = self._domains.fresh(self._layout.gateway(order.id, order.attempt))
-        return open_door(folder, self._layout.calls(order.id, order.attempt), terms, self._domains.level, os.environ)
+        gateway = None if ready is None else ready.gateway
+        if gateway is not None and not gateway.lives():
+            gateway.dismiss()
+            gateway = None
+        if gateway is None:
+            gateway = start_gateway(self._domains.fresh(self._layout.gateway(order.id, order.attempt)), os.environ)
+        return open_door(gateway, self._layout.calls(order.id, order.attempt), terms, self._domains.level, os.environ)
 
     def _begun(self, start: Start, entry: AgentEntry, door: Door | None, ready: Ready | None) -> Child:
         """The agent at work."""

@@ -3,25 +3,28 @@
 import contextlib
 import json
 import os
-import select
 import socket
 import sys
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from ralph.adapters.domains import Domains, Start
 from ralph.adapters.files import remove_tree
+from ralph.adapters.gateway.door import Waiting, start_gateway
 from ralph.adapters.process import Child
+from ralph.config import AgentEntry
+from ralph.layout import Layout
 from ralph.ports import AgentOrder
-
-GONE_S = 30.0  # how long one that is not wanted may take to be gone
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ready:
-    """A process that waits for its release. `seen` are the files that it will read, as they were when it started."""
+    """A process that waits for its release. `seen` are the files that it will read, as they were when it started.
+
+    The `gateway` of one that calls a provider waits beside it, for its orders.
+    """
 
     order: AgentOrder
     folder: Path
@@ -30,6 +33,7 @@ class Ready:
     child: Child
     channel: socket.socket
     since: float
+    gateway: Waiting | None = None
 
     def serves(self, order: AgentOrder) -> bool:
         """Whether it was started for this very order, still lives, and sees the same files that others would.
@@ -58,12 +62,10 @@ class Ready:
 
     def dismiss(self) -> None:
         """End it, and take away what was made for it. Returns when it is gone, or is stuck in the kernel."""
+        if self.gateway is not None:
+            self.gateway.dismiss()
         self.channel.close()
-        self.child.kill("it was ready for an order that did not come")
-        end = time.monotonic() + GONE_S
-        while self.child.poll() is None and time.monotonic() < end:
-            select.select([self.child], [], [], 0.5)
-        self.child.close()
+        self.child.end("it was ready for an order that did not come")
         with contextlib.suppress(OSError):  # the folder's next use makes it fresh, or fails
             remove_tree(self.folder)
             self.folder.parent.rmdir()  # of the experiment, if it has nothing else
@@ -72,29 +74,45 @@ class Ready:
 
 
 def stand_by(
-    domains: Domains,
-    order: AgentOrder,
-    kind: str,
-    api: str,
-    folder: Path,
-    tree: Path,
-    files: Sequence[Path],
-    grace_s: float,
+    domains: Domains, layout: Layout, order: AgentOrder, entry: AgentEntry, files: Sequence[Path], grace_s: float
 ) -> Ready:
-    """Start the agent of this kind for an order that has no brief yet. `files` are those of the campaign it may read.
+    """Start the agent of this entry for an order that has no brief yet, and its gateway if it will need one.
+
+    `files` are those of the campaign that it may read.
 
     Raises:
         OSError: it cannot be started.
     """
+    folder, tree = layout.agent(order.id, order.attempt), layout.tree(order.tree)
     domains.fresh(folder)
     tree.mkdir(parents=True)
+    seen = {path: inode(path) for path in files}
+    child, channel = _started(domains, folder, tree, entry, files, grace_s)
+    ready = Ready(
+        order=order, folder=folder, tree=tree, seen=seen, child=child, channel=channel, since=time.monotonic()
+    )
+    if not entry.behind_gateway:
+        return ready
+    try:
+        gateway = start_gateway(domains.fresh(layout.gateway(order.id, order.attempt)), os.environ)
+    except BaseException:
+        ready.dismiss()
+        raise
+    return replace(ready, gateway=gateway)
+
+
+def _started(
+    domains: Domains, folder: Path, tree: Path, entry: AgentEntry, files: Sequence[Path], grace_s: float
+) -> tuple[Child, socket.socket]:
+    """The process, and the end of its channel that is ours."""
     here, there = socket.socketpair()
     with there:
+        program = (sys.executable, "-P", "-m", "ralph.adapters.agents.standby")
         try:
             child = domains.start(
                 Start(
                     folder=folder,
-                    argv=(sys.executable, "-P", "-m", "ralph.adapters.agents.standby", kind, api, str(there.fileno())),
+                    argv=(*program, entry.kind, entry.api, str(there.fileno())),
                     cwd=tree,
                     writable=(tree,),
                     visible=(folder, *files),
@@ -105,8 +123,7 @@ def stand_by(
         except BaseException:
             here.close()
             raise
-    seen = {path: inode(path) for path in files}
-    return Ready(order=order, folder=folder, tree=tree, seen=seen, child=child, channel=here, since=time.monotonic())
+    return child, here
 
 
 def inode(path: Path) -> int:

@@ -1,10 +1,11 @@
 """The supervisor's end of a gateway: it opens one for each agent that calls a provider, and closes it after the agent.
 
 The agent's side is ready before the gateway is: what it listens at exists when `open_door` returns, and the agent's
-first call waits there. So nobody waits for a start, and agent and gateway start at the same time.
+first call waits there. So nobody waits for a start, and agent and gateway start at the same time. Where an agent stands
+by, its gateway does so beside it, without orders.
 """
 
-import os
+import contextlib
 import secrets
 import socket
 import sys
@@ -14,9 +15,10 @@ from pathlib import Path
 
 from ralph.adapters.domains import log_of
 from ralph.adapters.environment import passes
+from ralph.adapters.files import remove_tree
 from ralph.adapters.gateway import relay
 from ralph.adapters.gateway.calls import read_calls, total
-from ralph.adapters.gateway.orders import Orders, Upstream, hand_over
+from ralph.adapters.gateway.orders import Orders, Upstream, give
 from ralph.adapters.process import Child, Command, Exit, spawn
 from ralph.adapters.sandbox import SandboxLevel
 
@@ -40,11 +42,31 @@ class Terms:
     agent_s: float = 900.0
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Waiting:
+    """A gateway without orders: it has no key and no door. It is given to one agent (`open_door`), or dismissed."""
+
+    child: Child
+    channel: socket.socket
+
+    def lives(self) -> bool:
+        """Whether there still is somebody to take orders."""
+        return self.child.poll() is None
+
+    def dismiss(self) -> None:
+        """End it, and take its folder away. Returns when it is gone, or is stuck in the kernel."""
+        self.channel.close()
+        self.child.end("it was ready for an agent that did not come")
+        with contextlib.suppress(OSError):  # the folder's next use makes it fresh, or fails
+            remove_tree(self.child.folder)
+            self.child.folder.parent.rmdir()  # of the attempt, if no call is on record
+
+
 class Door:
     """An open gateway. Start the agent with `env`, `prefix` before its argv, and `pass_fds`; then call `started`."""
 
-    def __init__(self, child: Child, lifeline: socket.socket, key: str, port: int, latch: socket.socket | None) -> None:
-        self._child, self._lifeline, self._latch = child, lifeline, latch
+    def __init__(self, gateway: Waiting, key: str, port: int, latch: socket.socket | None) -> None:
+        self._child, self._lifeline, self._latch = gateway.child, gateway.channel, latch
         self.port = port
         self.env = {"RALPH_GATEWAY": f"http://127.0.0.1:{port}", "RALPH_GATEWAY_KEY": key}
         self.pass_fds = () if latch is None else (latch.fileno(),)
@@ -85,50 +107,72 @@ class Door:
         self._child.close()
 
 
-def open_door(folder: Path, calls: Path, terms: Terms, level: SandboxLevel, ambient: Mapping[str, str]) -> Door:
-    """Start a gateway.
+def start_gateway(folder: Path, ambient: Mapping[str, str]) -> Waiting:
+    """Start a gateway whose orders are still to come.
 
     Args:
         folder: its kill domain, fresh.
+        ambient: the supervisor's environment.
+
+    Raises:
+        OSError: there is no memory or descriptor left.
+    """
+    here, there = socket.socketpair(type=socket.SOCK_SEQPACKET)
+    with there:
+        try:
+            child = spawn(
+                Command(
+                    argv=(sys.executable, "-P", "-m", "ralph.adapters.gateway.server", str(there.fileno())),
+                    cwd=folder,
+                    env={name: value for name, value in ambient.items() if passes(name)},
+                    folder=folder,
+                    log=log_of(folder),
+                    pass_fds=(there.fileno(),),
+                )
+            )
+        except BaseException:
+            here.close()
+            raise
+    return Waiting(child=child, channel=here)
+
+
+def open_door(gateway: Waiting, calls: Path, terms: Terms, level: SandboxLevel, ambient: Mapping[str, str]) -> Door:
+    """Give a gateway its orders. If it has just died, its end will say so.
+
+    Args:
+        gateway: serves this one agent; it is gone if this fails.
         calls: its record; what an earlier gateway of the same attempt left there counts against the terms.
         terms: where it forwards to and how much that may cost.
         level: of the agent's sandbox.
         ambient: the supervisor's environment.
 
     Raises:
-        OSError: there is no memory, descriptor or port left.
+        OSError: there is no descriptor or port left, or the record cannot be read.
     """
-    spent, key = total(read_calls(calls)), f"ralph-dummy-{secrets.token_hex(16)}"
-    ours, lifeline = socket.socketpair()
-    latch, theirs = socket.socketpair() if level is SandboxLevel.BWRAP else (None, _listening())
-    port = INSIDE_PORT if latch else int(theirs.getsockname()[1])
-    orders = Orders(
-        upstream=terms.upstream,
-        dummy=key,
-        calls=str(calls.resolve()),
-        lifeline=lifeline.fileno(),
-        listener=-1 if latch else theirs.fileno(),
-        latch=theirs.fileno() if latch else -1,
-        usd_left=None if terms.usd_left is None else terms.usd_left - spent.usd,
-        tokens_left=None if terms.tokens_left is None else terms.tokens_left - spent.tokens,
-        price=terms.price,
-        proxies={name: value for name, value in ambient.items() if name.lower().endswith("_proxy")},
-        answer_s=terms.agent_s,
-    )
-    fd = hand_over(orders)
     try:
-        passed = (fd, lifeline.fileno(), theirs.fileno())
-        child = spawn(_command(folder, fd, passed, terms.agent_s + SPARE_S, ambient))
+        spent, key = total(read_calls(calls)), f"ralph-dummy-{secrets.token_hex(16)}"
+        latch, theirs = socket.socketpair() if level is SandboxLevel.BWRAP else (None, _listening())
     except BaseException:
-        ours.close()
-        if latch is not None:
-            latch.close()
+        gateway.dismiss()
         raise
-    finally:
-        os.close(fd)
-        lifeline.close()
-        theirs.close()
-    return Door(child, ours, key, port, latch)
+    with theirs:
+        port = INSIDE_PORT if latch else int(theirs.getsockname()[1])
+        orders = Orders(
+            upstream=terms.upstream,
+            dummy=key,
+            calls=str(calls.resolve()),
+            door=theirs.fileno(),
+            latched=latch is not None,
+            usd_left=None if terms.usd_left is None else terms.usd_left - spent.usd,
+            tokens_left=None if terms.tokens_left is None else terms.tokens_left - spent.tokens,
+            price=terms.price,
+            proxies={name: value for name, value in ambient.items() if name.lower().endswith("_proxy")},
+            answer_s=terms.agent_s,
+        )
+        with contextlib.suppress(ConnectionError):
+            give(gateway.channel, orders)
+    gateway.child.set_deadline(terms.agent_s + SPARE_S)
+    return Door(gateway, key, port, latch)
 
 
 def _listening() -> socket.socket:
@@ -136,15 +180,3 @@ def _listening() -> socket.socket:
     listener.bind(("127.0.0.1", 0))
     listener.listen(BACKLOG)
     return listener
-
-
-def _command(folder: Path, fd: int, passed: tuple[int, ...], deadline_s: float, ambient: Mapping[str, str]) -> Command:
-    return Command(
-        argv=(sys.executable, "-P", "-m", "ralph.adapters.gateway.server", str(fd)),
-        cwd=folder,
-        env={name: value for name, value in ambient.items() if passes(name)},
-        folder=folder,
-        log=log_of(folder),
-        deadline_s=deadline_s,
-        pass_fds=passed,
-    )

@@ -1,10 +1,15 @@
-"""What a gateway is told, through a memory file: its key is in no argument list, no environment and on no disk."""
+"""What a gateway is told, through a socket: its key is in no argument list, no environment and on no disk.
+
+The socket is its lifeline as well: a gateway ends when it does, before its orders or after them.
+"""
 
 import json
-import os
+import socket
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from enum import StrEnum
+
+MOST_BYTES = 1 << 17  # of orders, which are one message
 
 
 class Provider(StrEnum):
@@ -54,9 +59,8 @@ class Orders:
     Attributes:
         dummy: the key that its agent has to show.
         calls: path of the record.
-        lifeline: a socket; at its end of file the gateway ends.
-        listener: a listening socket, or -1.
-        latch: a socket through which the agent's side hands over a listening one, or -1.
+        door: a descriptor: the socket to listen at or, if it is `latched`, one through which the agent's side hands
+            that over.
         proxies: the supervisor's *_PROXY variables.
         answer_s: how long the provider may be silent.
     """
@@ -64,9 +68,8 @@ class Orders:
     upstream: Upstream
     dummy: str = field(repr=False)
     calls: str
-    lifeline: int
-    listener: int = -1
-    latch: int = -1
+    door: int
+    latched: bool = False
     usd_left: float | None = None
     tokens_left: int | None = None
     price: tuple[float, float] | None = None
@@ -74,24 +77,21 @@ class Orders:
     answer_s: float = 600.0
 
 
-def hand_over(orders: Orders) -> int:
-    """A descriptor from which `take_over` reads these orders once; close it after the start."""
-    fd = os.memfd_create("ralph-gateway")
-    with open(fd, "wb", closefd=False) as file:
-        file.write(json.dumps(asdict(orders)).encode())
-    os.lseek(fd, 0, os.SEEK_SET)
-    return fd
+def give(channel: socket.socket, orders: Orders) -> None:
+    """Send them, and the door with them. Raises OSError when nobody is there to take them."""
+    socket.send_fds(channel, [json.dumps(asdict(orders)).encode()], [orders.door])
 
 
-def take_over(fd: int) -> Orders:
-    """Read the orders and empty the file, so that none who inherited the descriptor can read them again."""
-    with open(fd, "r+b") as file:
-        raw = json.loads(file.read())
-        file.truncate(0)
+def take(channel: socket.socket) -> Orders | None:
+    """Wait for the orders; None if there are none to come. Nobody can read them again."""
+    data, fds, _, _ = socket.recv_fds(channel, MOST_BYTES, 1)
+    if not data:
+        return None
+    raw = json.loads(data)
     upstream = raw.pop("upstream")
     price = raw.pop("price")
     return Orders(
-        **raw,
+        **{**raw, "door": fds[0]},
         price=None if price is None else (price[0], price[1]),
         upstream=Upstream(**{**upstream, "provider": Provider(upstream["provider"])}),
     )

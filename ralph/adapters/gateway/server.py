@@ -1,17 +1,24 @@
-"""The process of one gateway: ``python -P -m ralph.adapters.gateway.server FD``, its orders and key behind FD.
+"""The process of one gateway: ``python -P -m ralph.adapters.gateway.server FD``, its orders and key to come through FD.
 
-It serves one agent and ends with the lifeline that its supervisor holds. Covered: requests without the agent's own key
-(another process of this machine must not spend), paths that are not on the list, bodies beyond `LONGEST_BODY`.
+It may be started before there is an agent. Until its orders come it has no key and no door, and does what it can
+without them. It serves one agent and ends with the socket FD, the other end of which its supervisor holds.
+
+Covered: requests without the agent's own key (another process of this machine must not spend), paths that are not on
+the list, bodies beyond `LONGEST_BODY`.
 Not covered: one who may look into this process, as every process of the same user can that no sandbox keeps in.
 """
 
 import hmac
+import importlib
 import json
 import os
+import select
 import socket
+import ssl
 import sys
 import threading
 from collections.abc import Iterable
+from functools import cache
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler
 from urllib.parse import parse_qsl, urlencode, urlsplit
@@ -19,14 +26,16 @@ from urllib.request import getproxies_environment, proxy_bypass
 
 import httpx2
 
+from ralph.adapters.gateway import prices
 from ralph.adapters.gateway.asked import BadRequestError, api_of, ask
 from ralph.adapters.gateway.forward import CONNECT_S, SEND_S, Forwarder
-from ralph.adapters.gateway.orders import Orders, Provider, take_over
+from ralph.adapters.gateway.orders import Orders, Provider, take
 
 LONGEST_BODY = 32 * 2**20  # what Anthropic takes
 IDLE_S = 600.0  # a connection without a word, or that takes none
 CONNECTIONS = 64
 PIECE = 65536
+LATER = ("httpcore2", "encodings.idna")  # what the first call imports
 
 
 class Gateway:
@@ -185,9 +194,10 @@ class Handler(BaseHTTPRequestHandler):
 
 def _listener(orders: Orders) -> socket.socket | None:
     """The socket to listen at; one from inside a sandbox is handed over through the latch."""
-    if orders.latch < 0:
-        return socket.socket(fileno=orders.listener)
-    with socket.socket(fileno=orders.latch) as latch:
+    door = socket.socket(fileno=orders.door)
+    if not orders.latched:
+        return door
+    with door as latch:
         _, fds, _, _ = socket.recv_fds(latch, 1, 1)
     return socket.socket(fileno=fds[0]) if fds else None  # none: the sandbox ended before its agent began
 
@@ -200,7 +210,7 @@ def _client(orders: Orders) -> httpx2.Client:
     bypass = here or bool(proxy_bypass(url.netloc))
     return httpx2.Client(
         proxy=None if bypass else proxies.get(url.scheme, proxies.get("all")),
-        verify=httpx2.create_ssl_context() if url.scheme == "https" else False,
+        verify=_authorities() if url.scheme == "https" else False,
         trust_env=False,  # a .netrc would sign requests with something else
         follow_redirects=False,
         timeout=httpx2.Timeout(CONNECT_S, read=orders.answer_s, write=SEND_S, pool=None),
@@ -208,14 +218,34 @@ def _client(orders: Orders) -> httpx2.Client:
     )
 
 
+@cache
+def _authorities() -> ssl.SSLContext:
+    """Those whose certificates count; to read them takes a tenth of a second."""
+    return httpx2.create_ssl_context()
+
+
+def _prepare() -> None:
+    """Whatever a first call would wait for."""
+    for name in LATER:
+        importlib.import_module(name)
+    _authorities()
+    prices.load()
+
+
 def main(fd: int) -> None:
-    """Serve until the lifeline ends."""
-    orders = take_over(fd)
-    lifeline = socket.socket(fileno=orders.lifeline)
+    """Serve until the channel ends."""
+    channel = socket.socket(fileno=fd)
+    if not select.select([channel], [], [], 0.0)[0]:  # nobody waits yet
+        _prepare()
+    orders = take(channel)
+    if orders is None:
+        return
     gateway = Gateway(orders)
     threading.Thread(target=gateway.listen, daemon=True).start()
     try:
-        lifeline.recv(1)
+        if orders.price is None:
+            prices.load()  # while the agent starts
+        channel.recv(1)
     finally:
         gateway.forwarder.abandon()
     os._exit(0)  # threads may wait for a provider that will not answer for minutes

@@ -76,5 +76,5 @@ def require_keys(config: Config, ambient: Mapping[str, str]) -> None:
     """
     for name in [name for name, share in config.agent.mix.items() if share] or [config.agent.use]:
         entry = config.agent_entry(name)
-        if entry.paid and entry.login == "key":
+        if entry.behind_gateway:
             upstream_of(name, entry, ambient)

@@ -14,7 +14,7 @@ from typing import Any
 from ralph.adapters.domains import read_log
 from ralph.adapters.gateway.asked import HIDDEN_INPUT
 from ralph.adapters.gateway.calls import Call, Spent, read_calls, total
-from ralph.adapters.gateway.door import Door, Terms, open_door
+from ralph.adapters.gateway.door import Door, Terms, open_door, start_gateway
 from ralph.adapters.gateway.orders import Provider as Kind
 from ralph.adapters.gateway.orders import Upstream
 from ralph.adapters.process import Exit, become_subreaper
@@ -87,7 +87,8 @@ def gateway(folder: Path, url: str, *, kind: Kind = Kind.ANTHROPIC, **terms: Any
 def begin(folder: Path, terms: Terms, level: SandboxLevel = SandboxLevel.NONE, name: str = "domain") -> Opened:
     domain, record = folder / "gateway-1" / name, folder / "gateway-1" / "calls.jsonl"
     domain.mkdir(parents=True)
-    return Opened(door=open_door(domain, record, terms, level, os.environ), domain=domain, record=record)
+    door = open_door(start_gateway(domain, os.environ), record, terms, level, os.environ)
+    return Opened(door=door, domain=domain, record=record)
 
 
 def leave(door: Door) -> Exit:

@@ -14,12 +14,12 @@ import pytest
 
 from ralph.adapters.domains import Domains
 from ralph.adapters.gateway.calls import read_calls
-from ralph.adapters.gateway.door import Terms
+from ralph.adapters.gateway.door import Terms, open_door, start_gateway
 from ralph.adapters.leftovers import holders
 from ralph.adapters.process import ExitReason, become_subreaper
 from ralph.adapters.sandbox import SandboxLevel
-from tests.adapters.gateway.doors import BODY_MOST, REAL_KEY, begin, gateway, leave, upstream
-from tests.adapters.keeping import as_supervisor, until
+from tests.adapters.gateway.doors import BODY_MOST, REAL_KEY, Opened, begin, gateway, leave, upstream
+from tests.adapters.keeping import as_supervisor, living, nothing_survives, until
 from tests.provider import Fault, Provider, Reply, Usage
 
 
@@ -50,6 +50,96 @@ def test_no_secret_is_in_the_record_the_arguments_the_environment_or_the_agents_
         for text in (b"the prompt", b"the answer"):
             assert text not in opened.record.read_bytes()
         assert opened.record.stat().st_mode & 0o077 == 0
+
+
+def test_one_that_is_started_ahead_holds_no_key_and_no_door_before_its_orders(
+    hostile: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ANTHROPIC_API_KEY", REAL_KEY)
+    become_subreaper()
+    (domain := hostile / "gateway-1" / "domain").mkdir(parents=True)
+    ahead = start_gateway(domain, os.environ)
+    until(lambda: sleeping(server_of(domain, ahead.child.pid)), "its wait for orders")
+    server = server_of(domain, ahead.child.pid)
+    assert server is not None
+    assert REAL_KEY.encode() not in memory(server)
+    assert len(sockets(server)) == 1, "its channel"
+    with Provider([Reply()]) as provider:
+        terms = Terms(upstream=upstream(provider.url))
+        door = open_door(ahead, record := domain.parent / "calls.jsonl", terms, SandboxLevel.NONE, os.environ)
+        opened = Opened(door=door, domain=domain, record=record)
+        assert opened.ask()[0] == 200
+        assert server_of(domain, ahead.child.pid) == server
+        assert provider.requests[0].headers["x-api-key"] == REAL_KEY
+        assert REAL_KEY.encode() in memory(server), "where it is looked for, it is found"
+        assert leave(door).ok
+
+
+def test_one_that_is_started_ahead_ends_with_its_channel(hostile: Path) -> None:
+    become_subreaper()
+    ahead = start_gateway(hostile, os.environ)
+    until(lambda: sleeping(server_of(hostile, ahead.child.pid)), "its wait for orders")
+    ahead.channel.close()
+    until(lambda: not ahead.lives(), "its end")
+    exit_ = ahead.child.poll()
+    ahead.child.close()
+    assert exit_ is not None
+    assert (exit_.ok, holders(hostile)) == (True, [])
+
+
+def test_one_that_is_not_wanted_leaves_nothing(hostile: Path) -> None:
+    become_subreaper()
+    (domain := hostile / "gateway-1" / "domain").mkdir(parents=True)
+    ahead = start_gateway(domain, os.environ)
+    with nothing_survives(domain):
+        ahead.dismiss()
+    assert not domain.parent.exists()
+
+
+def test_nothing_is_left_of_one_ahead_whose_supervisor_is_killed(hostile: Path) -> None:
+    become_subreaper()
+
+    def supervisor() -> None:
+        ahead = start_gateway(hostile, os.environ)
+        until(lambda: sleeping(server_of(hostile, ahead.child.pid)), "its wait for orders")
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    with nothing_survives(hostile, within_s=30):
+        os.waitpid(as_supervisor(supervisor), 0)
+        until(lambda: not holders(hostile), "its end")
+
+
+def server_of(domain: Path, shim: int) -> int | None:
+    """The gateway's own process, once it is that."""
+    found = [pid for pid, _ in holders(domain) if pid != shim and b"gateway.server" in living().get(pid, b"")]
+    return found[0] if found else None
+
+
+def sleeping(pid: int | None) -> bool:
+    """Whether it has done all it can without orders: it waits for a message at its socket."""
+    if pid is None:
+        return False
+    number = Path(f"/proc/{pid}/syscall").read_text().split()[0]
+    return number in {"47", "212"}  # recvmsg, of x86-64 and of arm64
+
+
+def memory(pid: int) -> bytes:
+    """All that it may write to."""
+    found = b""
+    with Path(f"/proc/{pid}/mem").open("rb", 0) as file:
+        for line in Path(f"/proc/{pid}/maps").read_text().splitlines():
+            span, rights = line.split()[:2]
+            first, last = (int(each, 16) for each in span.split("-"))
+            if rights.startswith("rw") and "[v" not in line:
+                file.seek(first)
+                found += file.read(last - first)
+    return found
+
+
+def sockets(pid: int) -> list[str]:
+    """Those it holds."""
+    names = [os.readlink(each) for each in Path(f"/proc/{pid}/fd").iterdir()]  # noqa: PTH115 - they are no paths
+    return [name for name in names if name.startswith("socket:")]
 
 
 def test_every_agent_has_a_key_of_its_own(hostile: Path) -> None:

@@ -1,11 +1,14 @@
 """Where calls go and with which key, by what arena.toml says."""
 
 import os
+import socket
+import sys
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
-from ralph.adapters.gateway.orders import Orders, Provider, Upstream, hand_over, take_over
+from ralph.adapters.gateway.orders import Orders, Provider, Upstream, give, take
 from ralph.adapters.gateway.upstream import key_name, provider_of, require_keys, upstream_of
 from ralph.config import AgentEntry, parse
 from ralph.errors import ConfigError
@@ -105,16 +108,22 @@ def test_orders_can_be_read_once_and_their_words_hide_the_keys() -> None:
         upstream=Upstream(provider=Provider.OPENAI, base="http://x", key="sk-secret"),
         dummy="ralph-dummy-1",
         calls="/c",
-        lifeline=3,
+        door=sys.stderr.fileno(),
         price=(1.0, 2.0),
         proxies={"https_proxy": "http://user:hidden@proxy"},
     )
     for secret in ("sk-secret", "ralph-dummy-1", "hidden"):
         assert secret not in repr(orders)
-    fd = hand_over(orders)
-    again = hand_over(orders)
-    assert take_over(fd) == orders
-    copy = os.dup(again)
-    take_over(again)
-    assert os.pread(copy, 1, 0) == b""
-    os.close(copy)
+    ours, theirs = socket.socketpair(type=socket.SOCK_SEQPACKET)
+    with ours, theirs:
+        give(ours, orders)
+        copy = theirs.dup()
+        taken = take(theirs)
+        assert taken is not None
+        assert replace(taken, door=orders.door) == orders
+        assert os.fstat(taken.door) == os.fstat(orders.door)
+        os.close(taken.door)
+        with copy, pytest.raises(BlockingIOError):
+            copy.recv(1, socket.MSG_DONTWAIT)
+        ours.close()
+        assert take(theirs) is None
