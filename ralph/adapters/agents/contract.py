@@ -2,10 +2,11 @@
 
 import json
 import os
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from ralph.core.literals import Literal, literals
 from ralph.model import Direction, Proposal, Superseded
@@ -111,6 +112,13 @@ def write_proposal(path: Path, proposal: Proposal) -> None:
         answer["replicates"] = proposal.replicates
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps(answer, ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
+
+
+def leave(status: int) -> NoReturn:
+    """End this process, whose work is written: to take its modules apart, as Python does, takes a tenth of a second."""
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(status)
 
 
 def _superseded(item: Superseded) -> str | dict[str, Any]:

@@ -14,6 +14,7 @@ import socket
 import sys
 from typing import Any
 
+from ralph.adapters.agents.contract import leave
 from ralph.adapters.agents.tuner import limit_threads
 from ralph.adapters.gateway import relay
 
@@ -82,4 +83,4 @@ def _wait(fd: int) -> "dict[str, Any] | None":
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1], sys.argv[2], int(sys.argv[3])))
+    leave(main(sys.argv[1], sys.argv[2], int(sys.argv[3])))

@@ -13,7 +13,7 @@ import sys
 from collections.abc import Mapping
 from pathlib import Path
 
-from ralph.adapters.agents.contract import ContractError, Given, read_given, write_proposal
+from ralph.adapters.agents.contract import ContractError, Given, leave, read_given, write_proposal
 from ralph.model import Proposal
 
 # Read when numpy is first imported. One thread is faster for small matrices, and its sums do not depend on the machine.
@@ -62,4 +62,4 @@ def _read_texts(editable: tuple[str, ...]) -> dict[str, str]:
 
 
 if __name__ == "__main__":
-    raise SystemExit(main())
+    leave(main())

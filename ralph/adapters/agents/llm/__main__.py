@@ -7,13 +7,12 @@ line: `ending`.
 
 import os
 import signal
-import sys
 import time
 from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING
 
-from ralph.adapters.agents.contract import ContractError, Given, read_given
+from ralph.adapters.agents.contract import ContractError, Given, leave, read_given
 from ralph.adapters.agents.llm.conversation import Usage
 from ralph.adapters.agents.llm.ending import Ending, Kind
 from ralph.adapters.agents.llm.settings import Settings, read_settings
@@ -118,4 +117,4 @@ def _age_s() -> float:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    leave(main())
