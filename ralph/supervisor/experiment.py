@@ -3,6 +3,7 @@
 Every method may be repeated after a crash: it finds what an earlier supervisor finished and goes on from there.
 """
 
+import math
 from collections.abc import Callable
 from dataclasses import replace
 from typing import assert_never
@@ -46,6 +47,7 @@ from ralph.ports import AgentOrder, Job, RunOrder, ScoreOrder, World
 Effect = Brief | Propose | Commit | Rebase | Prepare | Measure | Score | Audit | Settle
 JobKey = tuple[str, int, int]  # what, experiment, attempt or run
 AUDIT = "audit"  # the first word of an audit's key
+BEGINS_S = 1.0  # after which an agent has what it needs to begin
 LOG_LINES = 30  # commits of the incumbent's branch that a brief lists
 
 
@@ -61,6 +63,8 @@ class Experiments:
         self._slept_before: dict[JobKey, float] = {}  # the clock's word when a run began
         self._spent_trees: list[str] = []
         self._log_of, self._log = "", ()  # type: str, tuple[str, ...]
+        self._agent_began_at = -math.inf
+        self._next_is_due = False  # an agent has begun since one was last told to stand by
         self._prepared: dict[int, RunOrder] = {}  # by experiment: whose process was started before it has a lane
 
     def begins(self, action: Action) -> bool:
@@ -168,14 +172,25 @@ class Experiments:
             return
         world.repo.checkout(order.tree, e.base)
         self.jobs[key] = world.agents.start(self._with_brief(order, e))
+        self._agent_began_at, self._next_is_due = world.clock.monotonic(), True
         world.reach("agent_started")
-        self._stand_by()
 
-    def _stand_by(self) -> None:
-        """While an agent is at work nothing is timed: the moment for the next to import what it needs."""
+    def stand_by(self) -> float:
+        """Have the next agent stand by: for a moment in which nobody waits. Seconds until that moment if it is to come.
+
+        What it imports would keep the processor from an agent that has just begun. One that has been at work for
+        longer waits for its model, and nothing is timed then; a shorter one is over first.
+        """
+        if not self._next_is_due:
+            return math.inf
+        begins_s = self._agent_began_at + BEGINS_S - self._world.clock.monotonic()
+        if begins_s > 0 and any(kind == "agent" for kind, _, _ in self.jobs):
+            return begins_s
+        self._next_is_due = False
         id_ = len(self._state.experiments)
         if agent := likely(self._mix):
             self._world.agents.stand_by(AgentOrder(id=id_, attempt=1, agent=agent, tree=_agent_tree(id_)))
+        return math.inf
 
     def _with_brief(self, order: AgentOrder, e: Experiment) -> AgentOrder:
         repo, papers, state = self._world.repo, self._world.papers, self._state

@@ -132,7 +132,7 @@ class Supervisor:
                 self._report()
                 self._show_verdict()
                 self._world.watcher.tick(self._news())
-                wait_s = min(wait_s, self._early_stops.look(self._experiments.jobs))
+                wait_s = min(wait_s, self._early_stops.look(self._experiments.jobs), self._experiments.stand_by())
                 self._world.control.wait(list(self._experiments.jobs.values()), max(0.0, wait_s))
 
     def _possible(self, actions: list[Action]) -> list[Action]:

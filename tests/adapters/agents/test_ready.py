@@ -72,6 +72,10 @@ class Desk:
     def edited(self, order: AgentOrder) -> str:
         return (self.layout.tree(order.tree) / "train.py").read_text()
 
+    def gateway(self, order: AgentOrder) -> list[int]:
+        """The processes of its gateway: its shim and itself, once they have begun."""
+        return sorted(pid for pid, _ in holders(self.layout.gateway(order.id, order.attempt)))
+
     def waiting(self, order: AgentOrder) -> list[int]:
         """The processes of a standby: its shim among them, and it has started to wait."""
         folder = self.layout.agent(order.id, order.attempt)
@@ -210,6 +214,69 @@ def test_a_cli_has_no_standby(repository: Path) -> None:
     assert not desk.layout.agent(1, 1).exists()
 
 
+SAID = {"hypothesis": "a larger rate, because it is the next; expect a gain", "expected": "better"}
+SCRIPT = [
+    Reply(tools=[ToolCall("write", {"path": "train.py", "text": "LEARNING_RATE = 0.2\n"})], usage=Usage()),
+    Reply(tools=[ToolCall("submit", SAID)], usage=Usage()),
+]
+
+
+def model_desk(
+    repository: Path, level: SandboxLevel, provider: Provider, kind: str = "openai", api: str = "chat"
+) -> Desk:
+    """An arena whose agent `model` calls this provider."""
+    url = provider.url if kind == "anthropic" else f"{provider.url}/v1"
+    entry = {"kind": kind, "model": "model", "base_url": url, "price": (1.0, 1.0)}
+    return desk_at(repository, level, {"model": entry if kind == "anthropic" else {**entry, "api": api}})
+
+
+def test_nothing_is_left_of_a_gateway_that_nobody_wants(repository: Path) -> None:
+    with Provider([]) as provider:
+        desk = model_desk(repository, SandboxLevel.NONE, provider)
+    order = desk.order(1, agent="model")
+    with nothing_survives(desk.layout.gateway(1, 1)):
+        desk.launcher.stand_by(order)
+        until(lambda: len(desk.gateway(order)) == 2, "the gateway's start")
+        desk.launcher.dismiss()
+    assert not desk.layout.experiment(1).exists()
+
+
+def test_another_order_than_the_expected_has_a_gateway_of_its_own(repository: Path) -> None:
+    with Provider(SCRIPT) as provider:
+        desk = model_desk(repository, SandboxLevel.NONE, provider)
+        desk.launcher.stand_by(desk.order(1, agent="model"))
+        with nothing_survives(desk.layout.gateway(1, 1)):
+            assert desk.run(desk.order(2, agent="model")).calls == 2
+
+
+def test_a_gateway_that_has_died_is_replaced(repository: Path) -> None:
+    with Provider(SCRIPT) as provider:
+        desk = model_desk(repository, SandboxLevel.NONE, provider)
+        order = desk.order(1, agent="model")
+        desk.launcher.stand_by(order)
+        until(lambda: len(desk.gateway(order)) == 2, "the gateway's start")
+        for pid in desk.gateway(order):
+            os.kill(pid, 9)
+        until(lambda: not desk.gateway(order), "its end")
+        ended = desk.run(order)
+    assert (ended.outcome, ended.calls) == (AgentOutcome.PROPOSED, 2)
+
+
+def test_after_kill_9_of_the_supervisor_no_gateway_is_left(repository: Path) -> None:
+    desk = desk_at(repository, SandboxLevel.NONE, {"model": {"kind": "openai", "model": "m", "base_url": "http://x"}})
+    order = desk.order(1, agent="model")
+
+    def supervisor() -> None:
+        desk.launcher.stand_by(order)
+        until(lambda: len(desk.gateway(order)) == 2, "the gateway's start")
+        die(None)  # type: ignore[arg-type]
+
+    with nothing_survives(desk.layout.gateway(1, 1), within_s=30):
+        os.waitpid(as_supervisor(supervisor), 0)
+        until(lambda: recorded_exit(desk.layout.agent(1, 1)), "its end")
+    assert desk.launcher.remains(order) is None
+
+
 @pytest.mark.parametrize("level", LEVELS)
 @pytest.mark.parametrize(
     ("kind", "api"),
@@ -224,21 +291,15 @@ def test_a_model_is_reached_through_the_gateway_of_the_order(
 ) -> None:
     monkeypatch.setenv("OPENAI_API_KEY", "sk-real-0123456789abcdef")
     monkeypatch.setenv("ANTHROPIC_API_KEY", "sk-real-0123456789abcdef")
-    said = {"hypothesis": "a larger rate, because it is the next; expect a gain", "expected": "better"}
-    script = [
-        Reply(tools=[ToolCall("write", {"path": "train.py", "text": "LEARNING_RATE = 0.2\n"})], usage=Usage()),
-        Reply(tools=[ToolCall("submit", said)], usage=Usage()),
-    ]
-    with Provider(script) as provider:
-        url = provider.url if kind == "anthropic" else f"{provider.url}/v1"
-        entry = {"kind": kind, "model": "model", "base_url": url, "price": (1.0, 1.0)}
-        desk = desk_at(repository, level, {"model": entry if kind == "anthropic" else {**entry, "api": api}})
+    with Provider(SCRIPT) as provider:
+        desk = model_desk(repository, level, provider, kind, api)
         order = desk.order(1, agent="model")
         desk.launcher.stand_by(order)
-        until(lambda: desk.waiting(order), "its start")
-        before = set(desk.waiting(order))
+        until(lambda: desk.waiting(order) and len(desk.gateway(order)) == 2, "their start")
+        before, gateway = set(desk.waiting(order)), desk.gateway(order)
         job = desk.start(order)
         assert before & set(desk.waiting(order)), "another one was started"
+        assert gateway == desk.gateway(order), "another gateway was started"
         end = time.monotonic() + 60
         while (ended := job.poll()) is None:
             assert time.monotonic() < end, "the agent does not end"

@@ -1,0 +1,46 @@
+"""When the agent that is expected next is told to stand by: while nobody waits, and not beside one that begins."""
+
+from dataclasses import replace
+
+import pytest
+
+from ralph.adapters.scripted.lab import Lab, LabAgents, Plan
+from ralph.events import AgentEnded
+from ralph.ports import AgentOrder, Job
+from tests.supervisor.labs import bench
+
+
+class Watched(LabAgents):
+    """Notes by the clock who begins and who is told to stand by."""
+
+    def __init__(self, lab: Lab) -> None:
+        super().__init__(lab)
+        self.begun: dict[int, float] = {}
+        self.told: dict[int, float] = {}
+        self._clock = lab.clock
+
+    def start(self, order: AgentOrder) -> Job[AgentEnded]:
+        self.begun[order.id] = self._clock.seconds
+        return super().start(order)
+
+    def stand_by(self, order: AgentOrder) -> None:
+        assert order.id not in self.told, "told once"
+        self.told[order.id] = self._clock.seconds
+        super().stand_by(order)
+
+
+def campaign(agent_s: float) -> Watched:
+    made = bench(Lab(plan=lambda number: Plan(effect=0.0, hypothesis=f"idea {number}"), agent_s=agent_s))
+    agents = Watched(made.lab)
+    made.world = replace(made.world, agents=agents)
+    made.run(4)
+    return agents
+
+
+@pytest.mark.parametrize(("agent_s", "after_s"), [(25.0, 1.0), (0.25, 0.25)])
+def test_the_next_is_told_when_an_agent_has_begun_or_is_over(agent_s: float, after_s: float) -> None:
+    agents = campaign(agent_s)
+    assert len(agents.begun) >= 3
+    for id_, began in agents.begun.items():
+        assert agents.told[id_ + 1] - began == pytest.approx(after_s)
+    assert set(agents.told) == {id_ + 1 for id_ in agents.begun}, "the first agent of a loop has none"
