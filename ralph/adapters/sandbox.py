@@ -11,6 +11,7 @@ What level landlock covers is said in `ralph.adapters.landlock`: less, and what 
 no /tmp then, but the TMPDIR of the payload's own. Memory, processes and disk are the business of limits, at any level.
 """
 
+import os
 import shutil
 import stat
 import subprocess
@@ -39,6 +40,7 @@ ACCELERATORS = ("nvidia*", "dri", "kfd", "infiniband")
 HARMLESS = ("null", "zero", "full", "random", "urandom", "tty")
 SHARED_MEMORY = Path("/dev/shm")
 PROBE_TIMEOUT_S = 10.0
+MOST_LINKS = 40  # as many as the kernel follows
 
 
 class SandboxError(RalphError):
@@ -170,7 +172,18 @@ def _kept_visible(policy: Policy) -> list[Path]:
     """Read-only paths: the policy's, parts of /run, and the interpreter and package that run us, wherever they are."""
     run = [path for name in RUN_VISIBLE if (path := Path("/run") / name).exists()]
     ours = [Path(sys.prefix), Path(sys.base_prefix), Path(ralph.__file__).parent]
-    return [path.resolve() for path in (*run, *ours)] + _existing(policy.read_only)
+    shown = [path.resolve() for path in (*run, *ours)] + _existing(policy.read_only)
+    links = [link for link in _links(Path(sys.executable)) if not any(link.is_relative_to(path) for path in shown)]
+    return shown + links
+
+
+def _links(path: Path) -> list[Path]:
+    """Where a path leads, link by link: a virtual environment's python may be one to ~/.local/bin, and that another."""
+    found: list[Path] = []
+    while path.is_symlink() and len(found) < MOST_LINKS:
+        path = Path(os.path.abspath(path.parent / path.readlink()))  # noqa: PTH100 - which leaves links as they are
+        found.append(path)
+    return found
 
 
 def _existing(paths: tuple[Path, ...]) -> list[Path]:

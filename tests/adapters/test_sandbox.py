@@ -83,6 +83,23 @@ def test_our_package_is_found_where_the_repository_around_it_is_hidden(level: Sa
 
 
 @needs_bubblewrap
+def test_an_interpreter_that_is_reached_by_links_in_a_hidden_folder_is_found(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A virtual environment of a python in ~/.local/bin, say."""
+    secret, python = folder / "secret", folder / "python"
+    secret.mkdir(parents=True)
+    (secret / "key").write_text("key")
+    (secret / "python3").symlink_to("python3.1")
+    (secret / "python3.1").symlink_to(Path(sys.executable).resolve())
+    python.symlink_to("secret/python3")
+    monkeypatch.setattr(sys, "executable", str(python))
+    argv = (str(python), "-I", "-S", "-c", "import os; print(sorted(os.listdir('secret')))")
+    log = inside(folder, Policy(hidden=(secret,), read_only=(folder,)), *argv)[1]
+    assert log == "['python3', 'python3.1']\n"
+
+
+@needs_bubblewrap
 def test_a_hidden_folder_below_a_writable_one_is_hidden(folder: Path) -> None:
     (folder / "work" / "answers").mkdir(parents=True)
     (folder / "work" / "answers" / "file").write_text("42")
