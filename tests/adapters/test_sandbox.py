@@ -87,15 +87,16 @@ def test_an_interpreter_that_is_reached_by_links_in_a_hidden_folder_is_found(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A virtual environment of a python in ~/.local/bin, say."""
-    secret, python = folder / "secret", folder / "python"
+    secret, python = folder / "secret", folder / "environment" / "python"
     secret.mkdir(parents=True)
+    python.parent.mkdir()
     (secret / "key").write_text("key")
     (secret / "python3").symlink_to("python3.1")
     (secret / "python3.1").symlink_to(Path(sys.executable).resolve())
-    python.symlink_to("secret/python3")
+    python.symlink_to("../secret/python3")
     monkeypatch.setattr(sys, "executable", str(python))
     argv = (str(python), "-I", "-S", "-c", "import os; print(sorted(os.listdir('secret')))")
-    log = inside(folder, Policy(hidden=(secret,), read_only=(folder,)), *argv)[1]
+    log = inside(folder, Policy(hidden=(secret,), read_only=(python.parent,)), *argv)[1]
     assert log == "['python3', 'python3.1']\n"
 
 
