@@ -3,12 +3,15 @@
 import tempfile
 import zlib
 from collections.abc import Callable, Sequence
+from hashlib import sha1, sha256
 from pathlib import Path
 
 from gitdb.db.loose import LooseObjectDB
 from gitdb.exc import ODBError
 
 from ralph.adapters.git_output import read_objects
+
+SHA1_DIGITS = 40
 
 
 class Objects:
@@ -25,11 +28,17 @@ class Objects:
         return [found[name] for name in names]
 
     def _fresh(self, name: str) -> bytes | None:
-        """What was written lately has not been packed yet: a file to be read, and no process to be started."""
+        """What was written lately has not been packed yet: a file to be read, and no process to be started.
+
+        It is held against its name, since gitdb does not notice every damage.
+        """
         try:
-            return bytes(self._loose.stream(bytes.fromhex(name)).read())
+            found = self._loose.stream(bytes.fromhex(name))
+            data = bytes(found.read())
         except (ODBError, OSError, ValueError, zlib.error):
             return None  # packed, borrowed or broken: git knows, and says so in its own words
+        digest = (sha1 if len(name) == SHA1_DIGITS else sha256)(b"%s %d\0" % (found.type, len(data)) + data)
+        return data if digest.hexdigest() == name else None
 
     def _asked(self, names: Sequence[str]) -> list[bytes]:
         if not names:

@@ -106,10 +106,11 @@ def folders(experiments: Path, besides: Container[int] = ()) -> list[int]:
 
 
 def _began(folder: Path) -> bool:
-    """Not if all there is was made for an agent that stood by and never had its order, as kill -9 leaves it."""
+    """Not if all there is was made for an agent that stood by, or its gateway, as kill -9 leaves it."""
     try:
-        more = {each.name for each in folder.iterdir()} - {"agent-1"}
-        return bool(more) or (folder / "agent-1" / "facts.json").exists()
+        more = {each.name for each in folder.iterdir()} - {"agent-1", "gateway-1"}
+        ordered = (folder / "agent-1" / "facts.json", folder / "gateway-1" / "calls.jsonl")
+        return bool(more) or any(path.exists() for path in ordered)
     except NotADirectoryError:
         return False
 

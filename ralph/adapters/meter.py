@@ -27,6 +27,7 @@ COST_SHARE = 100  # a look may take one part in so many of the time until the ne
 WALK_S, WALK_SHARE = 1.0, 50  # the same for walks through folders
 EXACT_SHARE = 20  # the same for exact measurements of memory, which hold the measured process up
 DISKS_S = 0.5  # until memory disks are looked for again
+DISKS_ASKED = 8  # of the newest processes, of which some may just have ended
 FAULTLESS_S = 1.0  # a small domain waits for so long for a large one to be ended
 LEAST_FILE = 4096  # bytes that any file takes, so that empty ones count
 MOST_OPEN = 65_536
@@ -179,7 +180,8 @@ class Meter:
         """
         now = time.monotonic()
         if pids and now >= self.disks_at:
-            self.disks, self.disks_at = memory_disks(pids[-1]), now + DISKS_S
+            asked = (memory_disks(pid) for pid in reversed(pids[-DISKS_ASKED:]))
+            self.disks, self.disks_at = next(filter(None, asked), self.disks), now + DISKS_S
         for pid in reversed(pids) if self.disks else ():
             try:
                 return sum(used(f"/proc/{pid}/root{place}", device) for device, place in self.disks.items())

@@ -199,9 +199,11 @@ def _audit(state: State, runs: Sequence[RunStarted], free: Sequence[int], draini
 
 def _ahead(state: State, actions: Sequence[Action], now: datetime, rules: Rules) -> list[Action]:
     """What a lane that has nothing to do, or the host beside a busy one, can do already."""
+    if rules.limits.over(state, now):
+        return []
     begins = any(isinstance(a, Record) for a in actions)
     free = free_lanes(state, rules.lanes)
-    if not begins and free and not rules.limits.over(state, now):
+    if not begins and free:
         repeat = repeat_in_the_gap(state, now, rules.keep, free[0])
         return [Record(event=repeat)] if repeat else []
     if not rules.lanes.early or free:
@@ -227,7 +229,7 @@ def _begin(state: State, now: datetime, rules: Rules, held: int = 0) -> list[Act
     incumbent = state.incumbent
     if incumbent is None:
         return _without_baseline(state)
-    busy = bool(state.open_ids) or state.audits.pending
+    busy = bool(state.open_ids or state.at_work) or state.audits.pending
     if reason := rules.limits.reached(state, now):
         return [] if busy else [End(status=ExitStatus.DONE, reason=reason)]
     if rules.patience.exhausted(state.failures_in_row):

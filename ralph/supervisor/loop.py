@@ -132,8 +132,21 @@ class Supervisor:
                 self._report()
                 self._show_verdict()
                 self._world.watcher.tick(self._news())
-                wait_s = min(wait_s, self._early_stops.look(self._experiments.jobs), self._experiments.stand_by())
+                wait_s = min(wait_s, self._early_stops.look(self._experiments.jobs), self._stand_by())
                 self._world.control.wait(list(self._experiments.jobs.values()), max(0.0, wait_s))
+
+    def _stand_by(self) -> float:
+        """Have the next agent stand by, but not beside a run whose clock counts from its start if thinking spares it.
+
+        Seconds until the moment for it, if that is to come.
+        """
+        rules = self._rules
+        spared = not rules.gated and rules.in_flight <= rules.lanes.count
+        if self.state.stop_requested is not None or (
+            spared and any(kind == "run" for kind, *_ in self._experiments.jobs)
+        ):
+            return math.inf
+        return self._experiments.stand_by()
 
     def _possible(self, actions: list[Action]) -> list[Action]:
         """Nothing begins on a full disk: what is in flight ends, then the loop parks."""

@@ -1,5 +1,6 @@
 """Contents of objects, wherever git keeps them."""
 
+import hashlib
 import subprocess
 from pathlib import Path
 from typing import BinaryIO
@@ -50,12 +51,20 @@ def test_packed_borrowed_and_new_ones_come_in_the_order_of_their_names(repositor
     assert len(asked) == 1
 
 
-def test_what_is_missing_or_broken_is_named(repository: Path) -> None:
-    name = written(repository)[0]
+def test_what_is_missing_is_named(repository: Path) -> None:
     with pytest.raises(GitError, match="e" * 40):
-        objects_of(repository).read([name, "e" * 40])
+        objects_of(repository).read([written(repository)[0], "e" * 40])
+
+
+@pytest.mark.parametrize("damage", ["nonsense", "cut", "a bit"])
+def test_what_is_broken_is_an_error_and_never_other_contents(repository: Path, damage: str) -> None:
+    text = bytes(hashlib.shake_128(b"seed").digest(30_000))
+    (name,) = written(repository, (text,))
     file = repository / ".git" / "objects" / name[:2] / name[2:]
+    whole = bytearray(file.read_bytes())
+    whole[len(whole) // 2] ^= 1
+    broken = {"nonsense": b"nonsense", "cut": file.read_bytes()[:4096], "a bit": bytes(whole)}
     file.chmod(0o644)
-    file.write_bytes(b"nonsense")
+    file.write_bytes(broken[damage])
     with pytest.raises(GitError):
         objects_of(repository).read([name])

@@ -127,13 +127,15 @@ def begun(root: Path, id_: int) -> None:
     (folder / "brief-1.md").touch()
 
 
-def test_what_was_made_for_an_agent_that_stood_by_is_no_experiment(tmp_path: Path) -> None:
+@pytest.mark.parametrize("ordered", ["agent-1/facts.json", "gateway-1/calls.jsonl"])
+def test_what_was_made_for_an_agent_that_stood_by_is_no_experiment(ordered: str, tmp_path: Path) -> None:
     path = tmp_path / "ledger.jsonl"
     lines = filled(path)
-    standing_by = tmp_path / "experiments" / "000004" / "agent-1"
-    standing_by.mkdir(parents=True)
-    assert written(path, lines).sound
-    (standing_by / "facts.json").touch()
+    folder = tmp_path / "experiments" / "000004"
+    for standing_by in ("agent-1", "gateway-1/domain"):
+        (folder / standing_by).mkdir(parents=True)
+        assert written(path, lines).sound
+    (folder / ordered).touch()
     assert written(path, lines).strays == [4]
 
 

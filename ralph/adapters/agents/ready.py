@@ -93,9 +93,12 @@ def stand_by(
     )
     if not entry.behind_gateway:
         return ready
+    place = layout.gateway(order.id, order.attempt)
     try:
-        gateway = start_gateway(domains.fresh(layout.gateway(order.id, order.attempt)), os.environ)
+        gateway = start_gateway(domains.fresh(place), os.environ)
     except BaseException:
+        with contextlib.suppress(OSError):
+            remove_tree(place.parent)
         ready.dismiss()
         raise
     return replace(ready, gateway=gateway)

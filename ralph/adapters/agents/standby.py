@@ -7,6 +7,7 @@ brief and ends. The end of the socket instead of a release is its end.
 """
 
 import array
+import contextlib
 import importlib
 import json
 import os
@@ -25,6 +26,7 @@ MODEL = (
     "ralph.adapters.agents.llm.rehearsal",
     "ralph.adapters.agents.llm.remembered",
     "httpcore2",
+    "tenacity",
     "encodings.idna",
     "encodings.utf_16_le",
 )
@@ -61,7 +63,8 @@ def prepare(kind: str, api: str) -> None:
     if kind != "tuner":
         from ralph.adapters.agents.llm.rehearsal import rehearse
 
-        rehearse(kind, api)
+        with contextlib.suppress(Exception):  # of an SDK that does more than we know: the work may go well all the same
+            rehearse(kind, api)
 
 
 def _wait(fd: int) -> "dict[str, Any] | None":

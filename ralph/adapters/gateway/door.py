@@ -147,31 +147,34 @@ def open_door(gateway: Waiting, calls: Path, terms: Terms, level: SandboxLevel, 
         ambient: the supervisor's environment.
 
     Raises:
-        OSError: there is no descriptor or port left, or the record cannot be read.
+        OSError: there is no descriptor or port left, the record cannot be read, or the orders are too long.
     """
+    latch: socket.socket | None = None
     try:
         spent, key = total(read_calls(calls)), f"ralph-dummy-{secrets.token_hex(16)}"
         latch, theirs = socket.socketpair() if level is SandboxLevel.BWRAP else (None, _listening())
+        with theirs:
+            port = INSIDE_PORT if latch else int(theirs.getsockname()[1])
+            orders = Orders(
+                upstream=terms.upstream,
+                dummy=key,
+                calls=str(calls.resolve()),
+                door=theirs.fileno(),
+                latched=latch is not None,
+                usd_left=None if terms.usd_left is None else terms.usd_left - spent.usd,
+                tokens_left=None if terms.tokens_left is None else terms.tokens_left - spent.tokens,
+                price=terms.price,
+                proxies={name: value for name, value in ambient.items() if name.lower().endswith("_proxy")},
+                answer_s=terms.agent_s,
+            )
+            with contextlib.suppress(ConnectionError):
+                give(gateway.channel, orders)
+        gateway.child.set_deadline(terms.agent_s + SPARE_S)
     except BaseException:
+        if latch is not None:
+            latch.close()
         gateway.dismiss()
         raise
-    with theirs:
-        port = INSIDE_PORT if latch else int(theirs.getsockname()[1])
-        orders = Orders(
-            upstream=terms.upstream,
-            dummy=key,
-            calls=str(calls.resolve()),
-            door=theirs.fileno(),
-            latched=latch is not None,
-            usd_left=None if terms.usd_left is None else terms.usd_left - spent.usd,
-            tokens_left=None if terms.tokens_left is None else terms.tokens_left - spent.tokens,
-            price=terms.price,
-            proxies={name: value for name, value in ambient.items() if name.lower().endswith("_proxy")},
-            answer_s=terms.agent_s,
-        )
-        with contextlib.suppress(ConnectionError):
-            give(gateway.channel, orders)
-    gateway.child.set_deadline(terms.agent_s + SPARE_S)
     return Door(gateway, key, port, latch)
 
 

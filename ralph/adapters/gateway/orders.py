@@ -3,6 +3,7 @@
 The socket is its lifeline as well: a gateway ends when it does, before its orders or after them.
 """
 
+import errno
 import json
 import socket
 from collections.abc import Mapping
@@ -78,8 +79,15 @@ class Orders:
 
 
 def give(channel: socket.socket, orders: Orders) -> None:
-    """Send them, and the door with them. Raises OSError when nobody is there to take them."""
-    socket.send_fds(channel, [json.dumps(asdict(orders)).encode()], [orders.door])
+    """Send them, and the door with them.
+
+    Raises:
+        OSError: nobody is there to take them, or they are longer than `MOST_BYTES`.
+    """
+    data = json.dumps(asdict(orders)).encode()
+    if len(data) > MOST_BYTES:
+        raise OSError(errno.EMSGSIZE, f"orders of {len(data)} bytes for a gateway; are *_PROXY variables that long?")
+    socket.send_fds(channel, [data], [orders.door])
 
 
 def take(channel: socket.socket) -> Orders | None:

@@ -13,6 +13,7 @@ import pytest
 from ralph.adapters.agents.launcher import AgentLauncher
 from ralph.adapters.domains import Domains
 from ralph.adapters.git import GitRepo
+from ralph.adapters.ledger_health import folders
 from ralph.adapters.leftovers import holders
 from ralph.adapters.process import recorded_exit
 from ralph.adapters.sandbox import SandboxLevel, reached
@@ -275,6 +276,8 @@ def test_after_kill_9_of_the_supervisor_no_gateway_is_left(repository: Path) -> 
         os.waitpid(as_supervisor(supervisor), 0)
         until(lambda: recorded_exit(desk.layout.agent(1, 1)), "its end")
     assert desk.launcher.remains(order) is None
+    assert desk.layout.gateway(1, 1).exists()
+    assert folders(desk.layout.experiments) == [], "a restart does not take it for an experiment that the ledger lost"
 
 
 @pytest.mark.parametrize("level", LEVELS)

@@ -96,6 +96,16 @@ def test_one_that_is_not_wanted_leaves_nothing(hostile: Path) -> None:
     assert not domain.parent.exists()
 
 
+def test_orders_that_do_not_fit_are_an_error_that_leaves_nothing(hostile: Path) -> None:
+    become_subreaper()
+    (domain := hostile / "gateway-1" / "domain").mkdir(parents=True)
+    ahead = start_gateway(domain, os.environ)
+    terms = Terms(upstream=upstream("http://127.0.0.1:9"))
+    with nothing_survives(domain), pytest.raises(OSError, match="_PROXY"):
+        open_door(ahead, hostile / "calls", terms, SandboxLevel.BWRAP, {"HTTP_PROXY": "x" * 200_000})
+    assert not domain.parent.exists()
+
+
 def test_nothing_is_left_of_one_ahead_whose_supervisor_is_killed(hostile: Path) -> None:
     become_subreaper()
 

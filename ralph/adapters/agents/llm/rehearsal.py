@@ -13,7 +13,6 @@ import httpx2
 from ralph.adapters.agents.llm.conversation import Conversation
 from ralph.adapters.agents.llm.settings import Settings
 from ralph.adapters.agents.llm.sides import open_side
-from ralph.adapters.agents.llm.waiting import Patience
 
 Event = dict[str, Any]
 PATIENCE_S = 60.0
@@ -75,11 +74,13 @@ class Within(httpx2.BaseTransport):
 
 
 def rehearse(kind: str, api: str) -> None:
-    """Ask once, by the way that this kind of agent takes in its work."""
+    """Ask once, by the way that this kind of agent takes in its work. Raises whatever an SDK does that knows better."""
     settings = Settings(kind=kind, model="none", api=api, address="http://127.0.0.1", key="none", timeout_s=PATIENCE_S)
     side = open_side(settings, PATIENCE_S, Within())
     conversation = Conversation(system="words", stable=("words",), news="words")
-    reply = Patience(remaining_s=lambda: PATIENCE_S).answer(lambda: side.ask(conversation, 1))
-    side.close()
+    try:
+        reply = side.ask(conversation, 1)
+    finally:
+        side.close()
     if [call.name for call in reply.calls] != ["look"]:
         raise RuntimeError(f"the rehearsal's answer was read as {reply}")
