@@ -51,7 +51,7 @@ rehearsal.ANSWERS.clear()
 prepare("openai", "chat")
 try:
     rehearsal.rehearse("openai", "chat")
-except Exception:
+except KeyError:
     print("ready all the same")
 """
     done = subprocess.run(
