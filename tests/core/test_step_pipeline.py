@@ -229,6 +229,8 @@ def test_the_process_of_the_next_run_is_started_while_its_lane_is_taken_if_the_a
     early = replace(AHEAD, lanes=Lanes(early=True))
     assert actions(story, early)[-1] == Prepare(id=second, run=1, seed=1000 * second + 1, lane=0)
     assert not any(isinstance(a, Prepare) for a in actions(story))
+    over = replace(early, limits=Limits(device_hours=1e-9))
+    assert not any(isinstance(a, Prepare) for a in actions(story, over)), "its run would not begin any more"
     story.tell(Paused(by="x"))
     assert not any(isinstance(a, Prepare) for a in actions(story, early))
 
