@@ -14,10 +14,11 @@ no rule can foresee from the past. Real: benchmarks/data/curves.jsonl, a campaig
 short runs (benchmarks/record_curves.py), in the order in which it happened and in shuffled orders.
 
 For each pruner: of the contenders (experiments that were kept or run again) and of the keeps, the share that it stops;
-the share of the keeps' gain that these had; training time as a share of that without a pruner, repeats included; and
-the ratio of experiments per hour of training that follows. Optuna's pruners get the same losses at the same looks and
-as many first experiments for themselves as ours has at 5%; its Wilcoxon pruner, a test over many instances of one
-problem, has no use for a handful of looks at one curve. `hindsight` knows the verdicts: no more could be saved.
+the share of the keeps' gain that these had; and experiments and gain per hour of training beside those without a
+pruner, repeats included. Optuna's pruners get the same losses at the same looks and as many first experiments for
+themselves as ours has by default; its Wilcoxon pruner, a test over many instances of one problem, has no use for a
+handful of looks at one curve. `informed` was told from eight other campaigns how gaps and verdicts go together, and
+stops 5% of keeps: about as much as can be seen in the losses. `hindsight` knows the verdicts.
 """
 
 import argparse
@@ -31,6 +32,8 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Protocol
+
+import numpy as np
 
 from ralph.core import pruning
 from ralph.core.curves import KEPT, LOOKS, POINTS, Curve, Finished, Past, at_looks, resample
@@ -46,6 +49,10 @@ EXPERIMENTS = 300
 SLOW = 0.25  # share of the candidates that start slowly, in the families that have such
 DELAY = 12.0  # sigmas: mean excess loss of a slow starter at the beginning
 STARTUP = PruneRule().least
+RATES = (0.05, 0.1, 0.2, 0.3)
+KEEPS_STOPPED = 0.05  # of the keeps, at which the informed pruner shows what could be saved
+PER_HOUR = ("experiments_per_hour", "gain_per_hour")  # of training, beside no pruner
+OTHERS = 8  # campaigns that it is informed of
 AIM = (
     "1.3 times, at most 5% of keeps"  # 1.5 times the ancestor's experiments an hour, of which 1.15 without early stops
 )
@@ -88,21 +95,12 @@ class Ours:
         """By our rule."""
         self._seen += 1
         past = replace(self._past, kept={0: case.incumbent})
-        bar = pruning.bar(self._rule, past, "agent")
-        early = pruning.early_stop(bar, past, _spread_out(case.losses), 0, Direction.MIN) if bar else None
+        early = pruning.early_stop(self._rule, past, "agent", _spread_out(case.losses), 0, Direction.MIN)
         if early is not None:
             early = pruning.with_lot(self._rule, early, self._name, self._seen)
             if not early.spared:
                 return early.share
-        one = Finished(
-            agent="agent",
-            losses=case.losses,
-            gaps=past.gaps(case.losses, 0),
-            behind=case.behind,
-            contender=case.contender,
-            spared=early is not None,
-        )
-        self._past = replace(past, finished=(*past.finished, one)[-KEPT:])
+        self._past = _with_whole(past, case, past.gaps(case.losses, 0), spared=early is not None)
         return 1.0
 
 
@@ -111,6 +109,68 @@ def _spread_out(losses: Curve) -> Curve:
     for look, loss in zip(LOOKS, losses, strict=True):
         points[round(look * POINTS) - 1] = loss
     return tuple(points)
+
+
+class Informed:
+    """Knows from other campaigns of the family how gaps and verdicts go together: as far as a look at losses can tell.
+
+    The probability of a keep is a logistic function of the gaps so far, one for each look. A run is stopped where it
+    is below a bound, the one with which `KEEPS_STOPPED` of the other campaigns' keeps would have been.
+    """
+
+    def __init__(self, others: Sequence[Sequence[Case]]) -> None:
+        gaps = np.array([each for cases in others for each in gaps_of(cases)])
+        keep = np.array([case.keep for cases in others for case in cases])
+        self._models = [_logistic(gaps[:, : k + 1] / SIGMA, keep) for k in range(len(LOOKS))]
+        lowest = np.min([self._probable(gaps, k) for k in range(len(LOOKS))], axis=0)
+        self._bound, self._past = float(np.quantile(lowest[keep], KEEPS_STOPPED)), Past()
+
+    def _probable(self, gaps: Any, k: int) -> Any:
+        return _sigmoid(_with_one(gaps[:, : k + 1] / SIGMA) @ self._models[k])
+
+    def trained(self, case: Case) -> float:
+        """By what others came to."""
+        self._past = replace(self._past, kept={0: case.incumbent})
+        gaps = self._past.gaps(case.losses, 0)
+        self._past = _with_whole(self._past, case, gaps)
+        table = np.array([gaps], dtype=float)
+        return next((look for k, look in enumerate(LOOKS) if self._probable(table, k)[0] < self._bound), 1.0)
+
+
+def gaps_of(cases: Sequence[Case]) -> list[Curve]:
+    """How far behind each experiment's first run was at the looks, in a campaign without a pruner."""
+    past, found = Past(), []
+    for case in cases:
+        past = replace(past, kept={0: case.incumbent})
+        found.append(past.gaps(case.losses, 0))
+        past = _with_whole(past, case, found[-1])
+    return found
+
+
+def _with_whole(past: Past, case: Case, gaps: Curve, spared: bool = False) -> Past:
+    """With an experiment that went on to its verdict."""
+    one = Finished(
+        agent="agent", losses=case.losses, gaps=gaps, behind=case.behind, contender=case.contender, spared=spared
+    )
+    return replace(past, finished=(*past.finished, one)[-KEPT:])
+
+
+def _logistic(gaps: Any, keep: Any) -> Any:
+    """Weights of a logistic regression, the first for the constant, by Newton's method with a trace of a ridge."""
+    x, weights = _with_one(gaps), np.zeros(gaps.shape[1] + 1)
+    for _ in range(25):
+        p = _sigmoid(x @ weights)
+        curvature = x.T @ (x * (p * (1 - p))[:, None]) + 1e-3 * np.eye(len(weights))
+        weights = weights + np.linalg.solve(curvature, x.T @ (keep - p) - 1e-3 * weights)
+    return weights
+
+
+def _with_one(gaps: Any) -> Any:
+    return np.column_stack([np.ones(len(gaps)), gaps])
+
+
+def _sigmoid(x: Any) -> Any:
+    return 1 / (1 + np.exp(-np.clip(x, -30, 30)))
 
 
 class Oracle:
@@ -145,12 +205,12 @@ class Optunas:
         return 1.0
 
 
-def pruners(name: str) -> Mapping[str, Pruner]:
-    """Fresh ones for a campaign of this name."""
+def pruners(name: str, others: Sequence[Sequence[Case]] = ()) -> Mapping[str, Pruner]:
+    """Fresh ones for a campaign of this name, one of them informed of others of its kind, where there are such."""
     import optuna
 
     of = optuna.pruners
-    ours = {f"ours, {rate:g}": Ours(PruneRule(false_stop_rate=rate), name) for rate in (0.02, 0.05, 0.1)}
+    ours = {f"ours, {rate:g}": Ours(PruneRule(false_stop_rate=rate), name) for rate in RATES}
     return {
         "none": Ours(PruneRule(false_stop_rate=0.0), name),
         **ours,
@@ -158,6 +218,7 @@ def pruners(name: str) -> Mapping[str, Pruner]:
         "optuna percentile 75": Optunas(of.PercentilePruner(75.0, n_startup_trials=STARTUP)),
         "optuna percentile 95": Optunas(of.PercentilePruner(95.0, n_startup_trials=STARTUP)),
         "optuna halving": Optunas(of.SuccessiveHalvingPruner(min_resource=1, reduction_factor=2)),
+        **({"informed": Informed(others)} if others else {}),
         "hindsight": Oracle(),
     }
 
@@ -299,11 +360,13 @@ def shuffled(cases: Sequence[Case], times: int) -> list[list[Case]]:
 # ---- replay ----------------------------------------------------------------------------------------------------------
 
 
-def replay(campaigns: Sequence[Sequence[Case]], after: int = 0) -> dict[str, dict[str, float | None]]:
+def replay(
+    campaigns: Sequence[Sequence[Case]], after: int = 0, others: Sequence[Sequence[Case]] = ()
+) -> dict[str, dict[str, float | None]]:
     """Every pruner over every campaign: what it saved, what it stopped; the first `after` experiments do not count."""
     found: dict[str, list[tuple[Case, float]]] = {}
     for number, cases in enumerate(campaigns):
-        for name, pruner in pruners(f"campaign {number}").items():
+        for name, pruner in pruners(f"campaign {number}", others).items():
             trained = [(case, pruner.trained(case)) for case in cases]
             found.setdefault(name, []).extend(trained[after:])
     return {name: _summary(trained) for name, trained in found.items()}
@@ -321,6 +384,7 @@ def _summary(trained: Sequence[tuple[Case, float]]) -> dict[str, float | None]:
         "gain_lost": round(lost / gain, 4) if gain > 0 else None,
         "training_time": round(used / whole, 4),
         "experiments_per_hour": round(whole / used, 3),
+        "gain_per_hour": round((1 - lost / gain) * whole / used, 3) if gain > 0 else None,
     }
 
 
@@ -330,7 +394,7 @@ def _share(happened: Sequence[bool]) -> float | None:
 
 def table(title: str, rows: Mapping[str, Mapping[str, float | None]]) -> str:
     """As it is printed."""
-    columns = ("stopped", "contenders_stopped", "keeps_stopped", "gain_lost", "training_time", "experiments_per_hour")
+    columns = ("stopped", "contenders_stopped", "keeps_stopped", "gain_lost", *PER_HOUR)
     head = f"\n{title}\n{'':22}" + "".join(f"{column.replace('_', ' '):>21}" for column in columns)
     lines = [
         f"{name:22}" + "".join(f"{_cell(row[column], column):>21}" for column in columns) for name, row in rows.items()
@@ -347,16 +411,19 @@ def headline(tables: Mapping[str, Mapping[str, Mapping[str, float | None]]]) -> 
     lines = []
     for name in ("made: plain", "made: crossing", "recorded, shuffled"):
         rows = tables[name]
-        others = {other: cell(rows[other]) for other in ("optuna median", "optuna percentile 75", "hindsight")}
+        names = ("optuna median", "optuna percentile 75", "informed", "hindsight")
+        others = {other: cell(rows[other]) for other in names if other in rows}
         what = f"experiments an hour by early stops, and keeps lost to them ({name})"
-        lines.append({"what": what, "ralph": cell(rows["ours, 0.05"]), "beside": others, "aim": AIM})
+        lines.append(
+            {"what": what, "ralph": cell(rows[f"ours, {PruneRule().false_stop_rate:g}"]), "beside": others, "aim": AIM}
+        )
     return lines
 
 
 def _cell(value: float | None, column: str) -> str:
     if value is None:
         return "–"
-    return f"{value:.2f}" if column == "experiments_per_hour" else f"{value:.1%}"
+    return f"{value:.2f}" if column in PER_HOUR else f"{value:.1%}"
 
 
 def main() -> int:
@@ -372,7 +439,8 @@ def main() -> int:
     tables = {}
     for name, family in FAMILIES.items():
         campaigns = [list(made(family, effects, asked.experiments, seed)) for seed in range(asked.campaigns)]
-        tables[f"made: {name}"] = replay(campaigns)
+        others = [list(made(family, effects, asked.experiments, seed)) for seed in range(1000, 1000 + OTHERS)]
+        tables[f"made: {name}"] = replay(campaigns, others=others)
         print(table(f"made: {name}", tables[f"made: {name}"]), flush=True)
     cases = recorded(DATA / "curves.jsonl")
     views = {

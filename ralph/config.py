@@ -95,7 +95,7 @@ class KeepTable(_Table):
 class PruneTable(_Table):
     """[prune]: stopping hopeless runs early, in an arena with the starting gun."""
 
-    false_stop_rate: float = Field(default=0.05, ge=0, le=0.5)
+    false_stop_rate: float = Field(default=0.1, ge=0, le=0.5)
     spot_checks: float = Field(default=0.1, gt=0, le=1)
 
 

@@ -8,7 +8,10 @@ when it looks worse than all but the worst `false_stop_rate` of the contenders e
     s_i = max over looks k of (gap_ik − centre_k) / spread_k        stop at look k when  s_k > c
     c = the smallest value with  Σ w_i [s_i ≤ c]  ≥  (1 − rate) · (Σ w_i + 1)
 
-That is split conformal prediction for the class of contenders (Vovk, Gammerman, Shafer 2005; weights as in Tibshirani
+Centre and spread at a look are those of all experiments of the agent and of the run itself: if they were the
+contenders' alone, these would look less unusual than a newcomer does, and with few of them too many would be stopped.
+
+That is conformal prediction for the class of contenders (Vovk, Gammerman, Shafer 2005; weights as in Tibshirani
 et al. 2019). The maximum over the looks makes it one test, however often a run is looked at.
 
 Promised: a run that would be a contender is stopped with probability at most about `false_stop_rate`, whatever the
@@ -38,6 +41,7 @@ from ralph.core.curves import LOOKS, Curve, Finished, Past, at_looks
 from ralph.model import Direction, EarlyStop
 
 SPREAD_OF_NORMAL = 1.4826  # median deviation to standard deviation
+TRACE = 1e-9  # of weight, for sums that are not exact
 ALIKE = 7  # experiments that looked alike at a look, from which the outcome of a stopped one is guessed
 
 
@@ -53,12 +57,12 @@ class PruneRule:
         ValueError: a setting is out of its range.
     """
 
-    false_stop_rate: float = 0.05
+    false_stop_rate: float = 0.1
     spot_checks: float = 0.1
 
     def __post_init__(self) -> None:
         if not 0 <= self.false_stop_rate <= 0.5:
-            raise ValueError(f"false_stop_rate is {self.false_stop_rate}: choose 0 (never stop) to 0.5 (usual: 0.05)")
+            raise ValueError(f"false_stop_rate is {self.false_stop_rate}: choose 0 (never stop) to 0.5 (usual: 0.1)")
         if not 0 < self.spot_checks <= 1:
             raise ValueError(f"spot_checks is {self.spot_checks}: choose above 0, at most 1 (usual: 0.1)")
 
@@ -72,41 +76,51 @@ class PruneRule:
         return math.ceil(1 / self.false_stop_rate - 1e-9) - 1
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Bar:
-    """How far behind a run may be at each look; None where that cannot be said."""
+def early_stop(
+    rule: PruneRule, past: Past, agent: str, curve: Curve, rival: int | None, direction: Direction
+) -> EarlyStop | None:
+    """The first look at which a run of this agent's, made on the incumbent `rival`, is to be stopped; None if none is.
 
-    allowed: Curve
-
-
-def bar(rule: PruneRule, past: Past, agent: str) -> Bar | None:
-    """What the past allows a run of this agent; None while it says too little."""
+    What of the curve is still to come is None. Nothing is stopped while the past says too little.
+    """
     if not rule.false_stop_rate:
         return None
-    contenders = _contenders(rule, [f for f in past.finished if f.agent == agent])
+    own = [f for f in past.finished if f.agent == agent]
+    contenders = _contenders(rule, own)
     if len(contenders) < rule.least:
         return None
-    scales = [_scale([g for f in contenders if (g := f.gaps[k]) is not None]) for k in range(len(LOOKS))]
-    looked = [
-        (max(zs), 1 / rule.spot_checks if f.spared else 1.0)
-        for f in contenders
-        if (zs := [_z(g, s) for g, s in zip(f.gaps, scales, strict=True) if g is not None and s is not None])
-    ]
-    if len(looked) < rule.least or (worst := _quantile(looked, 1 - rule.false_stop_rate)) is None:
-        return None
-    return Bar(allowed=tuple(None if s is None else s.centre + worst * s.spread for s in scales))
-
-
-def early_stop(bounds: Bar, past: Past, curve: Curve, rival: int | None, direction: Direction) -> EarlyStop | None:
-    """The first look at which a run with this curve, made on the incumbent `rival`, is to be stopped; None if none is.
-
-    What of the curve is still to come is None.
-    """
-    for k, (gap, allowed) in enumerate(zip(past.gaps(at_looks(curve), rival), bounds.allowed, strict=True)):
-        if gap is not None and allowed is not None and gap > allowed:
+    gaps = past.gaps(at_looks(curve), rival)
+    for k, gap in enumerate(gaps):
+        if gap is None or not _far_behind(rule, contenders, k, gap):
+            continue
+        seen = (*gaps[: k + 1], *(None for _ in gaps[k + 1 :]))
+        allowed = _allowed(rule, contenders, [*(f.gaps for f in own), seen], k)
+        if allowed is not None and gap > allowed:
             guess = direction.sign * _guess(past.finished, k, gap)
             return EarlyStop(share=LOOKS[k], behind=gap, allowed=allowed, expected=guess)
     return None
+
+
+def _far_behind(rule: PruneRule, contenders: Sequence[Finished], k: int, gap: float) -> bool:
+    """Whether enough contenders looked better at look `k` for this gap to be too large: a quick no, and never a yes."""
+    weights = [(_weight(rule, f), (g := f.gaps[k]) is None or g < gap) for f in contenders]
+    needed = (1 - rule.false_stop_rate) * (sum(weight for weight, _ in weights) + 1)
+    return sum(weight for weight, better in weights if better) >= needed - TRACE
+
+
+def _allowed(rule: PruneRule, contenders: Sequence[Finished], gaps: Sequence[Curve], k: int) -> float | None:
+    """How far behind a run may be at look `k`, if these are the gaps of all, its own included; None: cannot be said."""
+    scales = [_scale([gap for each in gaps if (gap := each[look]) is not None]) for look in range(len(LOOKS))]
+    looked = [
+        (max(zs), _weight(rule, f))
+        for f in contenders
+        if (zs := [_z(g, s) for g, s in zip(f.gaps, scales, strict=True) if g is not None and s is not None])
+    ]
+    scale = scales[k]
+    if scale is None or len(looked) < rule.least:
+        return None
+    worst = _quantile(looked, 1 - rule.false_stop_rate)
+    return None if worst is None else scale.centre + worst * scale.spread
 
 
 def with_lot(rule: PruneRule, early: EarlyStop, campaign: str, id: int) -> EarlyStop:  # noqa: A002
@@ -139,6 +153,10 @@ def _contenders(rule: PruneRule, finished: Sequence[Finished]) -> list[Finished]
     return found + rest[: max(0, rule.least - len(found))]
 
 
+def _weight(rule: PruneRule, f: Finished) -> float:
+    return 1 / rule.spot_checks if f.spared else 1.0
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Scale:
     """Centre and spread of gaps at one look."""
@@ -166,7 +184,7 @@ def _quantile(weighted: Sequence[tuple[float, float]], share: float) -> float | 
     needed, so_far = share * (sum(weight for _, weight in weighted) + 1), 0.0
     for value, weight in sorted(weighted):
         so_far += weight
-        if so_far >= needed - 1e-9:
+        if so_far >= needed - TRACE:
             return value
     return None
 

@@ -49,12 +49,11 @@ class EarlyStops:
     def _end_if_hopeless(self, e: Experiment, number: int, job: Job[object], share: float) -> bool:
         """Whether its fate is sealed: it is on its way out, or a spot check."""
         world, state = self._world, self._state
-        bar = pruning.bar(self._rule, state.past, e.agent)
-        if bar is None or state.arena is None:
+        if state.arena is None:
             return False
         order = run_order(e, number)
         curve, rival = _until(world.runner.curve(order), share), state.kept_as.get(e.base)
-        early = pruning.early_stop(bar, state.past, curve, rival, state.arena.direction)
+        early = pruning.early_stop(self._rule, state.past, e.agent, curve, rival, state.arena.direction)
         if early is None:
             return False
         early = pruning.with_lot(self._rule, early, state.campaign, e.id)

@@ -56,7 +56,7 @@ def everything(s: Story, state: State) -> tuple[object, ...]:
     return *found, picture_data(state), page, brief
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=25, deadline=None)
 @given(ideas=IDEAS)
 def test_what_is_kept_between_looks_is_what_one_look_at_the_whole_history_finds(ideas: Sequence[Idea]) -> None:
     with pytest.MonkeyPatch.context() as patch:

@@ -4,14 +4,15 @@ import math
 import random
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from statistics import fmean, median
 
 import pytest
 
 from ralph.core.curves import KEPT, LOOKS, POINTS, Curve, Finished, Past
-from ralph.core.pruning import Bar, PruneRule, bar, early_stop, reason, with_lot
+from ralph.core.pruning import PruneRule, early_stop, reason, with_lot
 from ralph.model import Direction, EarlyStop
 
-RULE = PruneRule()
+RULE = PruneRule(false_stop_rate=0.05)
 INCUMBENT = (4.0,) * len(LOOKS)
 
 
@@ -38,8 +39,7 @@ def curve_of(gaps: Sequence[float | None]) -> Curve:
 
 
 def stop(past: Past, gaps: Sequence[float | None], rule: PruneRule = RULE, agent: str = "a") -> EarlyStop | None:
-    bounds = bar(rule, past, agent)
-    return early_stop(bounds, past, curve_of(gaps), 0, Direction.MIN) if bounds else None
+    return early_stop(rule, past, agent, curve_of(gaps), 0, Direction.MIN)
 
 
 def test_nothing_is_stopped_before_enough_experiments_of_that_agent_were_scored() -> None:
@@ -72,14 +72,16 @@ def test_a_run_is_stopped_at_the_first_look_at_which_it_is_too_far_behind() -> N
 def test_what_is_not_known_of_a_run_stops_it_not() -> None:
     past = past_of(*wobbling(40))
     assert stop(past, (None,) * len(LOOKS)) is None
-    assert early_stop(Bar(allowed=(0.0,) * len(LOOKS)), past, (), 0, Direction.MIN) is None
+    assert early_stop(RULE, past, "a", (), 0, Direction.MIN) is None
     without_incumbent = replace(past, kept={})
     assert stop(without_incumbent, (99.0,) * len(LOOKS)) is None
 
 
-def test_where_no_two_runs_differ_nothing_is_stopped() -> None:
+def test_where_no_two_runs_differ_only_what_does_is_stopped() -> None:
     same = [finished((0.0,) * len(LOOKS), behind=0.0) for _ in range(40)]
-    assert stop(past_of(*same), (99.0,) * len(LOOKS)) is None
+    assert stop(past_of(*same), (0.0,) * len(LOOKS)) is None
+    assert stop(past_of(*same), (-1.0,) * len(LOOKS)) is None
+    assert stop(past_of(*same), (99.0,) * len(LOOKS)) is not None
 
 
 def test_a_look_that_no_contender_has_a_value_for_is_passed_over() -> None:
@@ -93,9 +95,7 @@ def test_what_a_stopped_run_would_have_come_to_is_what_those_did_that_looked_lik
     losers = [finished([2.0] * len(LOOKS), behind=0.3) for _ in range(9)]
     past = past_of(*wobbling(40), *losers)
     for direction, expected in ((Direction.MIN, 0.3), (Direction.MAX, -0.3)):
-        bounds = bar(RULE, past, "a")
-        assert bounds is not None
-        early = early_stop(bounds, past, curve_of((2.1,) * len(LOOKS)), 0, direction)
+        early = early_stop(RULE, past, "a", curve_of((2.1,) * len(LOOKS)), 0, direction)
         assert early is not None
         assert early.expected == expected
 
@@ -150,13 +150,56 @@ def some_start_slowly(rng: random.Random) -> list[float]:
 
 
 @pytest.mark.parametrize("draw", [smooth, heavy, some_start_slowly])
-@pytest.mark.parametrize("count", [19, 45])
-def test_of_new_contenders_no_more_are_stopped_than_stated_whatever_the_distribution(draw: Draw, count: int) -> None:
-    rng, stopped, tries = random.Random(7), 0, 1500
+@pytest.mark.parametrize(("rate", "count"), [(0.05, 19), (0.05, 45), (0.1, 9), (0.1, 45)])
+def test_of_new_contenders_no_more_are_stopped_than_stated_whatever_the_distribution(
+    draw: Draw, rate: float, count: int
+) -> None:
+    rng, stopped, tries, rule = random.Random(7), 0, 700, PruneRule(false_stop_rate=rate)
     for _ in range(tries):
         rows = [finished(draw(rng), behind=0.0) for _ in range(count)]
-        stopped += stop(past_of(*rows), draw(rng)) is not None
-    assert stopped / tries < RULE.false_stop_rate + 0.02
+        stopped += stop(past_of(*rows), draw(rng), rule) is not None
+    assert stopped / tries < rate + 0.02
+
+
+def by_the_formula(past: Past, said: Sequence[float], rule: PruneRule) -> float | None:
+    """The share at which the formula of ralph.core.pruning stops a run, without its shortcuts."""
+    rows, gaps = past.finished, [gap or 0.0 for gap in past.gaps(tuple(4.0 + gap for gap in said), 0)]
+    best = sorted(rows, key=lambda f: (not f.contender, f.behind))
+    class_ = best[: max(rule.least, sum(f.contender for f in rows))]
+    for k, look in enumerate(LOOKS):
+        scales = []
+        for j in range(len(LOOKS)):
+            known = [f.gaps[j] for f in rows] + list(gaps[j : j + 1] if j <= k else [])
+            values = [gap for gap in known if gap is not None]
+            centre = median(values)
+            above = [gap - centre for gap in values if gap >= centre]
+            scales.append((centre, 1.4826 * median(above) or fmean(above)))
+        looked = []
+        for f in class_:
+            zs = [(g - centre) / spread for g, (centre, spread) in zip(f.gaps, scales, strict=True) if g is not None]
+            looked.append((max(zs), 10.0 if f.spared else 1.0))
+        mine, total = (gaps[k] - scales[k][0]) / scales[k][1], sum(weight for _, weight in looked)
+        if sum(w for z, w in looked if z < mine - 1e-9) >= (1 - rule.false_stop_rate) * (total + 1) - 1e-9:
+            return look
+    return None
+
+
+def test_it_stops_where_the_formula_does() -> None:
+    rng, rule, stops = random.Random(5), PruneRule(), 0
+    for _ in range(300):
+        rows = [
+            finished(
+                [None if rng.random() < 0.1 else rng.gauss(0, 1) for _ in LOOKS[1:]] + [rng.gauss(0, 1)],
+                behind=rng.gauss(1, 1),
+                spared=rng.random() < 0.1,
+            )
+            for _ in range(rng.randint(9, 30))
+        ]
+        gaps = [rng.gauss(0, 4) for _ in LOOKS]
+        early, expected = stop(past_of(*rows), gaps, rule), by_the_formula(past_of(*rows), gaps, rule)
+        assert (early.share if early else None) == expected
+        stops += early is not None
+    assert 100 < stops < 250, "both answers are among them"
 
 
 def test_in_long_campaigns_their_own_stops_do_not_make_the_rule_stricter_and_stricter() -> None:

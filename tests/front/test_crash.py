@@ -68,7 +68,8 @@ def sleeping(seconds: float) -> str:
     return TRAIN.replace("score =", f"import time; time.sleep({seconds})\nscore =")
 
 
-@pytest.mark.parametrize("every", [17, pytest.param(5, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("every", [17, 5])
 def test_killed_after_each_iteration_and_in_the_middle_of_runs_the_ledger_is_the_same(
     every: int, tmp_path: Path, undisturbed: list[dict[str, object]], marked: Left
 ) -> None:

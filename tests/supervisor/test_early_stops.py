@@ -19,6 +19,7 @@ from ralph.ports import RunOrder
 from tests.supervisor.labs import Bench, bench
 
 BAD = 0.02  # forty sigmas
+RULE = PruneRule(false_stop_rate=0.05)
 
 
 def bad(id_: int) -> bool:
@@ -37,7 +38,7 @@ def curve(order: RunOrder, share: float) -> float:
 
 
 def night(experiments: int = 60, rule: PruneRule | None = None, **lab: object) -> Bench:
-    done = bench(Lab(plan=plan, curve=curve, **lab), prune=rule or PruneRule())  # type: ignore[arg-type]
+    done = bench(Lab(plan=plan, curve=curve, **lab), prune=rule or RULE)  # type: ignore[arg-type]
     assert done.run(experiments).status is ExitStatus.DONE
     return done
 
@@ -51,7 +52,7 @@ def test_bad_ideas_are_discarded_before_their_time_with_the_reason_and_without_a
     ends = stopped(done)
     assert len(ends) >= 8
     assert sum(not bad(end.id) for end in ends) <= 2, "a good idea is stopped at the stated rate"
-    assert min(end.id for end in ends) > PruneRule().least
+    assert min(end.id for end in ends) > RULE.least
     scored = {e.event.id for e in done.ledger.log if isinstance(e.event, Scored)}
     verdicts = {e.event.id: e.event for e in done.ledger.log if isinstance(e.event, Judged)}
     for end in ends:
@@ -80,7 +81,7 @@ def test_a_look_comes_at_its_moment_of_the_budget_and_no_later() -> None:
 
 
 def test_spot_checks_go_on_to_the_end_and_are_scored() -> None:
-    done = night(rule=PruneRule(spot_checks=1.0))
+    done = night(rule=replace(RULE, spot_checks=1.0))
     assert stopped(done) == []
     past = done.supervisor.state.past
     assert past.spared >= 8
