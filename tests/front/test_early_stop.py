@@ -9,6 +9,7 @@ import pytest
 
 from ralph.events import Judged, RunEnded
 from ralph.model import Outcome, Verdict
+from tests.adapters.keeping import until
 from tests.arenas import ToyArena, edit, story, toy_arena
 from tests.conftest import git
 from tests.front.test_crash import gone
@@ -90,6 +91,7 @@ def test_killed_between_the_decision_and_its_record_the_story_is_the_same(
     assert arena.loop(4, RALPH_CRASH_AT=point).status == -signal.SIGKILL
     assert gone(marked)
     exit_json = arena.root / "state/experiments/000004/run-1/exit.json"
+    until(exit_json.exists, "what the shim has to say, which has no environment to be known by")
     ended = exit_json.read_bytes()
     done = arena.loop(4)
     assert done.status == 0, done
