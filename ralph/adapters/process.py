@@ -212,7 +212,7 @@ class Child:
         """Kill it, wait until nothing of it is left, unless it cannot be killed, and close."""
         self.kill(reason)
         deadline = time.monotonic() + GONE_S
-        while self.poll() is None and (left_s := deadline - time.monotonic()) > 0:
+        while self.poll() is None and self._pidfd >= 0 and (left_s := deadline - time.monotonic()) > 0:
             select.select([self.fileno()], [], [], left_s)
         self.close()
 

@@ -96,6 +96,14 @@ class AgentLauncher:
         if order.brief is None:
             raise ConfigError(f"agent {order.agent} cannot start without a brief")
         ready = self._standing_by(order)
+        try:
+            return self._started(order, order.brief, ready)
+        except BaseException:
+            if ready is not None:
+                ready.abandon()
+            raise
+
+    def _started(self, order: AgentOrder, given_brief: Path, ready: Ready | None) -> Job[AgentEnded]:
         folder = self._layout.agent(order.id, order.attempt)
         if ready is None:
             self._domains.fresh(folder)
@@ -103,7 +111,7 @@ class AgentLauncher:
         cwd = self._repo.arena_in(tree)
         (cwd / PROPOSAL).parent.mkdir(exist_ok=True)
         brief, given = folder / "brief.md", self._readable()
-        write_atomic(brief, order.brief.read_bytes(), durable=False)
+        write_atomic(brief, given_brief.read_bytes(), durable=False)
         write_atomic(folder / FACTS, json.dumps(self._redact.within(order.facts)), durable=False)
         entry = self._config.agent_entry(order.agent)
         start = Start(

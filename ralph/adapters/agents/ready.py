@@ -60,6 +60,13 @@ class Ready:
         """How long it has lived."""
         return time.monotonic() - self.since
 
+    def abandon(self) -> None:
+        """End it, since its agent could not be started. Returns when it is gone, or is stuck in the kernel."""
+        if self.gateway is not None and self.gateway.lives():
+            self.gateway.dismiss()
+        self.channel.close()
+        self.child.end("its agent could not be started")
+
     def dismiss(self) -> None:
         """End it, and take away what was made for it. Returns when it is gone, or is stuck in the kernel."""
         if self.gateway is not None:

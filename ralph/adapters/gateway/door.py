@@ -104,7 +104,7 @@ class Door:
         """The agent could not be started."""
         self.started()
         self._lifeline.close()
-        self._child.close()
+        self._child.end("its agent could not be started")
 
 
 def start_gateway(folder: Path, ambient: Mapping[str, str]) -> Waiting:

@@ -1,17 +1,19 @@
 """An agent that stands by: ready before its order comes, fresh all the same, and never left over."""
 
 import contextlib
+import errno
 import os
 import select
 import time
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from ralph.adapters.agents.launcher import AgentLauncher
+from ralph.adapters.agents.ready import Ready
 from ralph.adapters.domains import Domains
 from ralph.adapters.git import GitRepo
 from ralph.adapters.ledger_health import folders
@@ -242,6 +244,31 @@ def test_nothing_is_left_of_a_gateway_that_nobody_wants(repository: Path) -> Non
         until(lambda: len(desk.gateway(order)) == 2, "the gateway's start")
         desk.launcher.dismiss()
     assert not desk.layout.experiment(1).exists()
+
+
+@pytest.mark.parametrize("opened", [False, True])
+def test_an_agent_that_could_not_be_started_leaves_nothing_that_stood_by(
+    opened: bool, repository: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with Provider([]) as provider:
+        desk = model_desk(repository, SandboxLevel.NONE, provider)
+    order = desk.order(1, agent="model")
+    with nothing_survives(desk.layout.agent(1, 1)), nothing_survives(desk.layout.gateway(1, 1)):
+        desk.launcher.stand_by(order)
+        until(lambda: desk.waiting(order) and len(desk.gateway(order)) == 2, "their start")
+        if opened:  # the gateway has its orders by then
+            monkeypatch.setattr(Ready, "release", full_disk)
+            with pytest.raises(OSError, match="No space left"):
+                desk.start(order)
+        else:
+            with pytest.raises(FileNotFoundError):
+                desk.launcher.start(replace(order, brief=desk.layout.brief(1, 1)))
+        assert not desk.waiting(order)
+        assert not desk.gateway(order)
+
+
+def full_disk(*_: object) -> None:
+    raise OSError(errno.ENOSPC, "No space left on device")
 
 
 def test_another_order_than_the_expected_has_a_gateway_of_its_own(repository: Path) -> None:
