@@ -222,6 +222,21 @@ def test_no_repeat_for_an_agent_that_is_likely_to_be_done_before_it_or_for_a_spo
     assert repeat_in_the_gap(story.state, story.at, RULES.keep, 0) is None
 
 
+def test_no_end_comes_while_a_repeat_in_a_gap_is_at_work() -> None:
+    story = with_baseline()
+    kept = story.keep("a", GOOD)
+    story.tell(RunStarted(id=kept, run=2, seed=2, for_id=kept))
+    story.invalid("its agent breaks a rule meanwhile")
+    rules = replace(AHEAD, limits=Limits(experiments=2))
+    assert not story.state.open_ids
+    assert actions(story, rules) == [Measure(id=kept, run=2)]
+    story.tell(RunEnded(id=kept, run=2, outcome=Outcome.OK, seconds=300))
+    assert actions(story, rules) == [Score(id=kept, run=2)]
+    story.tell(Scored(id=kept, run=2, outcome=Outcome.OK, score=GOOD))
+    [end] = actions(story, rules)
+    assert isinstance(end, End)
+
+
 def test_the_process_of_the_next_run_is_started_while_its_lane_is_taken_if_the_arena_allows_it() -> None:
     story = with_baseline()
     story.begin_run(story.propose("first"))
