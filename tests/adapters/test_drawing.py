@@ -48,7 +48,7 @@ def test_one_at_a_time_nicely_and_the_newest_data_wins(hostile: Path, marked: Ca
     assert len(programs.commands) == 1
     (hostile / "out.go").touch()
     assert drawing.finish(20.0)
-    nice = os.nice(0) + NICENESS
+    nice = min(19, os.nice(0) + NICENESS)  # the kernel goes no further
     assert out.read_text().splitlines() == [f"one {nice}", f"four {nice}"]
     assert len(programs.commands) == 2
     drawing.close()

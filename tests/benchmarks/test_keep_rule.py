@@ -11,6 +11,7 @@ ROOT = Path(__file__).parents[2]
 PROGRAM = [sys.executable, "-m", "benchmarks.keep_rule"]
 
 
+@pytest.mark.slow
 def test_a_small_simulation_fills_all_three_tables_and_shows_fewer_false_keeps(tmp_path: Path) -> None:
     out = tmp_path / "keep rule.json"
     command = [*PROGRAM, "--campaigns", "4", "--tries", "10", "--json", str(out)]

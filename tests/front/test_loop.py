@@ -229,6 +229,7 @@ def test_guidance_edited_while_the_loop_rests_is_in_the_next_brief_and_marked_ne
     assert first[2] < first[3], "what is new comes first"
 
 
+@pytest.mark.slow
 def test_a_loop_goes_on_where_it_was_and_a_new_campaign_begins_anew(hostile: Path) -> None:
     arena = toy_arena(hostile, TWENTY)
     assert arena.loop(1).status == 0

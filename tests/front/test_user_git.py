@@ -83,6 +83,7 @@ def test_locks_that_a_dead_git_left_stop_nothing_and_stay_the_users(tmp_path: Pa
     assert all(lock.exists() for lock in locks), "they may belong to a git that lives"
 
 
+@pytest.mark.slow
 def test_a_branch_that_the_user_moves_by_force_parks_the_loop_with_what_to_type(tmp_path: Path, marked: Left) -> None:
     arena = toy_arena(tmp_path / "arena", STEPS, train=SLOW)
     with looping(arena) as process:
