@@ -6,20 +6,18 @@ state. A delta counts as better or worse by its own standard error: z = sign · 
 
 import math
 from bisect import bisect_left
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from heapq import nsmallest
 
 from ralph.core.decision import chance_of_luck, expected_false_keeps
 from ralph.core.fold import State
-from ralph.core.gist import Gist, Move, clearness, latest_gists
+from ralph.core.gist import Gist, Move, clearness, latest
 from ralph.core.memo import known, since_verdict
 from ralph.core.shelf import LOOK_BACK
 from ralph.model import Experiment, Verdict
 
-NEAR_Z = -0.25  # a near miss measured better than the incumbent by that many standard errors at least
 DEAD_Z = 2.0  # a dead end measured worse each time, and clearly so when the tries are taken together
 MOST_NEAR = MOST_DEAD = 12  # are looked for
 DEAD_TRIES = 3  # … at least so many for a constant
@@ -40,9 +38,7 @@ def near_misses(state: State, limit: int = 5) -> list[Experiment]:
 
 
 def _near_misses(state: State) -> list[Experiment]:
-    gists, discarded = latest_gists(state), Verdict.DISCARD
-    close = [(g.z, -g.id) for g in gists if g.z is not None and g.z < NEAR_Z and g.verdict is discarded]
-    return [state.experiments[-minus] for _, minus in nsmallest(MOST_NEAR, close)]
+    return [state.experiments[-minus] for _, minus in latest(state).near[:MOST_NEAR]]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,21 +60,27 @@ def dead_ends(state: State, limit: int = 5) -> list[DeadEnd]:
 
 
 def _dead_ends(state: State) -> list[DeadEnd]:
-    tries: dict[Move | str, list[tuple[int, float]]] = defaultdict(list)
-    for gist in latest_gists(state):
-        if gist.tried is None:
-            continue
+    tries = ((key, _in_vain(group)) for key, group in latest(state).tries.items() if len(group) >= _enough(key))
+    dead = [(key, [gist.id for gist in found]) for key, found in tries if len(found) >= _enough(key) and _clear(found)]
+    dead.sort(key=lambda item: (-len(item[1]), -item[1][-1]))
+    return [_dead_end(state, key, ids) for key, ids in dead[:MOST_DEAD]]
+
+
+def _in_vain(tries: Sequence[Gist]) -> list[Gist]:
+    """The discards since the last keep, if every one of them was worse."""
+    found = list[Gist]()
+    for gist in reversed(tries):
         if gist.verdict is Verdict.KEEP:
-            tries.pop(gist.tried, None)
-        elif gist.verdict is Verdict.DISCARD:
-            tries[gist.tried].append((gist.id, gist.z or 0.0))
-    dead = [(key, found) for key, found in tries.items() if len(found) >= _enough(key) and _dead([z for _, z in found])]
-    dead.sort(key=lambda item: (-len(item[1]), -item[1][-1][0]))
-    return [_dead_end(state, key, [i for i, _ in found]) for key, found in dead[:MOST_DEAD]]
+            break
+        if gist.verdict is Verdict.DISCARD:
+            if not gist.z or gist.z < 0:
+                return []
+            found.append(gist)
+    return found[::-1]
 
 
-def _dead(zs: list[float]) -> bool:
-    return min(zs) > 0 and sum(zs) / math.sqrt(len(zs)) >= DEAD_Z
+def _clear(found: Sequence[Gist]) -> bool:
+    return sum(gist.z or 0.0 for gist in found) / math.sqrt(len(found)) >= DEAD_Z
 
 
 def _enough(key: Move | str) -> int:
@@ -113,15 +115,11 @@ def failures(state: State) -> list[Failure]:
 
 
 def _failures(state: State) -> list[Failure]:
-    groups: dict[str, list[Gist]] = defaultdict(list)
-    for gist in latest_gists(state):
-        if gist.failure:
-            groups[gist.failure].append(gist)
-    found = [_failure(state, kind, group) for kind, group in groups.items()]
+    found = [_failure(state, kind, group) for kind, group in latest(state).failed.items() if group]
     return sorted(found, key=lambda failure: (-failure.total, failure.kind))
 
 
-def _failure(state: State, kind: str, group: list[Gist]) -> Failure:
+def _failure(state: State, kind: str, group: Sequence[Gist]) -> Failure:
     pattern, same = Counter(gist.pattern for gist in group).most_common(1)[0]
     example = next(gist.id for gist in reversed(group) if gist.pattern == pattern)
     shared, by = _shared(group)
@@ -137,7 +135,7 @@ def _failure(state: State, kind: str, group: list[Gist]) -> Failure:
     )
 
 
-def _shared(group: list[Gist]) -> tuple[Move | None, int]:
+def _shared(group: Sequence[Gist]) -> tuple[Move | None, int]:
     moves = Counter(move for gist in group for move in gist.moves)
     if not moves:
         return None, 0

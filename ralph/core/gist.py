@@ -3,7 +3,7 @@
 import math
 import re
 from bisect import bisect_left, insort
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import NamedTuple
@@ -11,7 +11,9 @@ from typing import NamedTuple
 from ralph.core.fold import State
 from ralph.core.shelf import LOOK_BACK
 from ralph.core.wording import plain
-from ralph.model import Direction, Experiment, JsonValue, Verdict
+from ralph.model import Direction, Experiment, JsonValue, Superseded, Verdict
+
+NEAR_Z = -0.25  # a near miss measured better than the incumbent by that many standard errors at least
 
 _NUMBER = re.compile(r"[-+]?\d[\d.,_]*(e[-+]?\d+)?")
 
@@ -33,7 +35,7 @@ class Gist:
 
     `z` is the clearness of its delta. It moved the constants `moves`, compared with what it was made on, and counts as
     a try of `tried`: the only one of these, or, where no constant was changed, its hypothesis but for numbers. Of a
-    failure there are its kind, `failure`, and the `pattern` of its reason.
+    failure there are its kind, `failure`, and the `pattern` of its reason. Its proposal `supersedes` learnings.
     """
 
     id: int
@@ -43,31 +45,71 @@ class Gist:
     tried: Move | str | None = None
     failure: str = ""
     pattern: str = ""
+    supersedes: tuple[Superseded, ...] = ()
+
+    @property
+    def near(self) -> tuple[float, int] | None:
+        """Of a near miss, a discard that measured better than the incumbent of its time, its clearness and -`id`."""
+        z = self.z
+        return (z, -self.id) if self.verdict is Verdict.DISCARD and z is not None and z < NEAR_Z else None
 
 
 @dataclass(slots=True, kw_only=True)
-class _Latest:
-    """The gists so far, by id; of the experiments before `next` those `open` had no verdict at the last look."""
+class Latest:
+    """The gists of the latest `LOOK_BACK` experiments that have a verdict, oldest first, the baseline apart.
+
+    The same gists stand in groups: `tries` are those that tried the same, `failed` those that failed in the same way.
+    `near` has the clearness and the negative id of each near miss, the most promising first. Of the experiments before
+    `next` those `open` had no verdict at the last look.
+    """
 
     gists: list[Gist] = field(default_factory=list)
+    near: list[tuple[float, int]] = field(default_factory=list)
+    tries: dict[Move | str, list[Gist]] = field(default_factory=dict)
+    failed: dict[str, list[Gist]] = field(default_factory=dict)
     open: list[int] = field(default_factory=list)
     next: int = 1
 
+    def add(self, gist: Gist) -> None:
+        """One more, whose experiment may be older than others."""
+        for group in (self.gists, *self._groups(gist)):
+            insort(group, gist, key=_id)
+        if (near := gist.near) is not None:
+            insort(self.near, near)
 
-def latest_gists(state: State) -> Sequence[Gist]:
-    """Of the latest `LOOK_BACK` experiments those that have a verdict, oldest first, the baseline apart."""
-    latest = state.memo.setdefault("gists", _Latest())
-    if not isinstance(latest, _Latest):
+    def let_go_before(self, first: int) -> None:
+        """Those of experiments before `first`."""
+        old = bisect_left(self.gists, first, key=_id)
+        for gist in self.gists[:old]:
+            for group in self._groups(gist):
+                del group[0]  # groups are in the order of ids as well
+            if (near := gist.near) is not None:
+                del self.near[bisect_left(self.near, near)]
+            if gist.tried is not None and not self.tries[gist.tried]:
+                del self.tries[gist.tried]
+        del self.gists[:old]
+
+    def _groups(self, gist: Gist) -> Iterator[list[Gist]]:
+        if gist.tried is not None:
+            yield self.tries.setdefault(gist.tried, [])
+        if gist.failure:
+            yield self.failed.setdefault(gist.failure, [])
+
+
+def latest(state: State) -> Latest:
+    """What the latest verdicts say, as of now."""
+    known = state.memo.setdefault("gists", Latest())
+    if not isinstance(known, Latest):
         raise TypeError("somebody else's memo goes by the name of gists")
     end = len(state.experiments)
     first = max(1, end - LOOK_BACK)
-    looked_at = [state.experiments[i] for i in (*latest.open, *range(max(first, latest.next), end)) if i >= first]
+    looked_at = [state.experiments[i] for i in (*known.open, *range(max(first, known.next), end)) if i >= first]
     for e in looked_at:
         if e.verdict is not None:
-            insort(latest.gists, gist_of(state, e, e.verdict), key=_id)
-    latest.open, latest.next = [e.id for e in looked_at if e.verdict is None], end
-    del latest.gists[: bisect_left(latest.gists, first, key=_id)]
-    return latest.gists
+            known.add(gist_of(state, e, e.verdict))
+    known.open, known.next = [e.id for e in looked_at if e.verdict is None], end
+    known.let_go_before(first)
+    return known
 
 
 def _id(gist: Gist) -> int:
@@ -85,6 +127,7 @@ def gist_of(state: State, e: Experiment, verdict: Verdict) -> Gist:
         tried=_tried(e, moves),
         failure=failure,
         pattern=_pattern(e.reason) if failure else "",
+        supersedes=e.proposal.supersedes if e.proposal is not None else (),
     )
 
 

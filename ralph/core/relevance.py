@@ -2,8 +2,9 @@
 
 import math
 import re
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from functools import lru_cache
 from itertools import chain
 
@@ -48,15 +49,33 @@ def context_of(state: State, files: Mapping[str, str]) -> dict[str, float]:
 
 def relevance(texts: Sequence[str], context: Mapping[str, float]) -> list[float]:
     """How much each text speaks of the context; what all texts say distinguishes none, and length is no merit."""
-    known, said = frozenset(context), [words(text) for text in texts]
-    found = [each & known for each in said]
-    spread = Counter(chain.from_iterable(found))
-    weight = {word: context[word] * math.log(1 + len(texts) / many) for word, many in spread.items()}
-    much = (math.fsum(map(weight.__getitem__, each)) for each in found)
-    return [each / math.sqrt(1 + len(all_)) for each, all_ in zip(much, said, strict=True)]
+    index, much = _index(tuple(texts)), [0.0 for _ in texts]
+    for word in sorted(index.where.keys() & context.keys()):  # sums of floats depend on the order
+        where = index.where[word]
+        weight = context[word] * math.log(1 + len(texts) / len(where))
+        for n in where:
+            much[n] += weight
+    return [each / length for each, length in zip(much, index.lengths, strict=True)]
 
 
-@lru_cache(maxsize=4096)  # the same learnings are weighed for every brief
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Index:
+    """Which texts have each word, by their place, and what the length of each text divides its worth by."""
+
+    where: Mapping[str, Sequence[int]]
+    lengths: Sequence[float]
+
+
+@lru_cache(maxsize=2)  # the same learnings are weighed for every brief until something is learnt
+def _index(texts: tuple[str, ...]) -> _Index:
+    said, where = [words(text) for text in texts], defaultdict[str, list[int]](list)
+    for n, each in enumerate(said):
+        for word in each:
+            where[word].append(n)
+    return _Index(where=dict(where), lengths=[math.sqrt(1 + len(each)) for each in said])
+
+
+@lru_cache(maxsize=4096)  # most learnings are weighed again when one was added
 def words(text: str) -> frozenset[str]:
     """The words of a text in small letters; `MATRIX_LR` counts as itself, as `matrix` and as `lr`.
 

@@ -15,6 +15,7 @@ from functools import lru_cache
 
 from ralph.core.findings import recent
 from ralph.core.fold import State
+from ralph.core.gist import latest
 from ralph.core.learnings import TEXT_LIMIT, LearntLine, format_learning, read_line
 from ralph.core.memo import known
 from ralph.core.text import one_line
@@ -140,10 +141,16 @@ def _keys(one: LearntLine) -> tuple[_Key, ...]:
 
 def _of_ledger(state: State) -> Iterator[Mark]:
     """What recent experiments said. Older marks that the page lost are those that somebody took away."""
-    for e in recent(state):
-        for each in e.proposal.supersedes if e.proposal is not None else ():
+    known_now = latest(state)
+    undecided = [(e.id, e.proposal) for e in state.experiments.several(known_now.open)]
+    said = (
+        *((gist.id, gist.supersedes) for gist in known_now.gists if gist.supersedes),
+        *((id_, proposal.supersedes) for id_, proposal in undecided if proposal is not None),
+    )
+    for id_, supersedes in said:
+        for each in supersedes:
             if (name := _named(state.campaign, each.learning)) is not None:
-                yield Mark(campaign=state.campaign, id=e.id, name=name)
+                yield Mark(campaign=state.campaign, id=id_, name=name)
 
 
 def _named(campaign: str, said: str) -> Name | None:

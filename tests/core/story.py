@@ -33,6 +33,7 @@ from ralph.model import (
     Learning,
     Outcome,
     ScoreMode,
+    Superseded,
     Verdict,
 )
 
@@ -138,6 +139,7 @@ class Story:
         usd: float = 0.05,
         tokens: int = 22_000,
         learnings: Sequence[Learning] = (),
+        supersedes: Sequence[Superseded] = (),
     ) -> int:
         """An agent is briefed, thinks, and its candidate is committed."""
         id_ = self.brief(agent, guidance)
@@ -148,6 +150,7 @@ class Story:
             hypothesis=hypothesis,
             expected="-0.001",
             learnings=tuple(learnings),
+            supersedes=tuple(supersedes),
             lines_delta=lines_delta,
             constants=constants or {},
         )

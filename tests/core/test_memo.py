@@ -11,10 +11,12 @@ from ralph.core import gist
 from ralph.core.brief import BriefInput, render_brief
 from ralph.core.findings import dead_ends, failures, false_keeps, near_misses
 from ralph.core.fold import State
+from ralph.core.learnings import format_learnings
 from ralph.core.memo import known
 from ralph.core.picture import picture_data
 from ralph.core.report import render_progress
-from ralph.model import CrashKind, Verdict
+from ralph.core.superseded import in_force
+from ralph.model import CrashKind, Learning, Superseded, Verdict
 from ralph.ports import Guidance
 from tests.core.states import HERE, Story, small
 
@@ -33,7 +35,8 @@ def campaign(ideas: Sequence[Idea]) -> Iterator[Story]:
     """A campaign at every moment worth a look. Of some in flight the verdicts come in any order, if at all."""
     s, waiting = Story().start().baseline(0.998, 0.9985), list[tuple[int, Verdict]]()
     for words, constants, verdict, score, turn in ideas:
-        id_ = s.propose(words, constants=constants)
+        taken_back = (Superseded(learning=words),) if turn == 1 else ()
+        id_ = s.propose(words, constants=constants, learnings=(Learning(text=words),), supersedes=taken_back)
         for each in (score, score + 0.0004)[: 1 + turn % 2] if verdict in (Verdict.KEEP, Verdict.DISCARD) else ():
             s.run(id_, each)
         yield s
@@ -50,9 +53,11 @@ def campaign(ideas: Sequence[Idea]) -> Iterator[Story]:
 def everything(s: Story, state: State) -> tuple[object, ...]:
     """All that is shown of a state."""
     page = render_progress(state, s.at.astimezone(HERE))
-    guidance = Guidance(program="Make it better.", lines=(), learnings=())
+    learnt = ((e.id, e.proposal.learnings) for e in state.experiments.values() if e.proposal is not None)
+    lines = tuple(line for id_, said in learnt for line in format_learnings(state.campaign, id_, said))
+    guidance = Guidance(program="Make it better.", lines=(), learnings=lines)
     brief = render_brief(BriefInput(state=state, id=len(state.experiments), attempt=1, agent="x", guidance=guidance))
-    found = (near_misses(state, 99), dead_ends(state, 99), failures(state), false_keeps(state))
+    found = (near_misses(state, 99), dead_ends(state, 99), failures(state), false_keeps(state), in_force(lines, state))
     return *found, picture_data(state), page, brief
 
 

@@ -1,5 +1,11 @@
 """Learnings about what is being worked on come before those about what is not."""
 
+import math
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
 from ralph.core.learnings import LearntLine, format_learning, read_line
 from ralph.core.relevance import by_worth, context_of, relevance, words
 from ralph.model import Learning
@@ -30,6 +36,19 @@ def test_what_all_texts_say_distinguishes_none_and_length_is_no_merit() -> None:
     assert rare > long
     assert relevance(["nothing of it"], context) == [0.0]
     assert relevance([], context) == []
+
+
+@given(pages=st.lists(st.lists(st.sampled_from(("depth helps", "rotary DEPTH", "no word", "helps helps"))), max_size=4))
+def test_what_was_weighed_before_changes_nothing(pages: list[list[str]]) -> None:
+    context = {"depth": 2.0, "helps": 0.5, "elsewhere": 1.0}
+    for texts in pages:
+        many = {word: sum(word in words(text) for text in texts) for word in context}
+        expected = [
+            sum(context[w] * math.log(1 + len(texts) / many[w]) for w in words(text) & context.keys())
+            / math.sqrt(1 + len(words(text)))
+            for text in texts
+        ]
+        assert relevance(texts, context) == pytest.approx(expected)
 
 
 def test_the_newest_the_proven_and_the_relevant_take_turns() -> None:
