@@ -95,6 +95,14 @@ def test_the_ledger_is_enough_where_the_mark_is_lost() -> None:
     assert force([line("nov23#3", "x helps")], story) == []
 
 
+def test_what_an_experiment_in_flight_takes_back_is_out_of_force_and_in_force_again_when_that_is_refused() -> None:
+    story = campaign(e3=learnt("x helps"))
+    id_ = story.propose("y", supersedes=(Superseded(learning="#3"),))
+    assert force([line("nov23#3", "x helps")], story) == []
+    story.refuse(id_, "its run crashed")
+    assert force([line("nov23#3", "x helps")], story) == [line("nov23#3", "x helps")]
+
+
 def test_of_two_projects_on_one_page_neither_silences_the_other() -> None:
     theirs, ours = line("other#3", "x helps"), line("nov23#3", "x helps")
     by_us = '- [nov23#5] supersedes [other#3] "x helps": because not here (no evidence given)'
