@@ -31,14 +31,14 @@ class LearningsPage:
     def __init__(self, path: Path, memory: Path) -> None:
         self._path, self._memory = path, memory
         self._appended = _remembered(memory)
-        self._campaign = ""
+        self._campaign = self._checked = ""  # the campaign of which the page that we know lacks no line
         self._page, self._seen = Page(), None  # type: Page, os.stat_result | None
         self._ends_with_ours = False
 
     def read(self) -> Page:
         """The page as it is now; made first if it is missing. Lines of this campaign that an editor lost come back."""
         before = _state_of(self._path)
-        if self._is_known(before):
+        if self._is_known(before) and self._checked == self._campaign:
             return self._page
         text = read_steady(self._path)
         if text is None or (self._campaign and self._lost(text, self._ours(()))):
@@ -48,7 +48,7 @@ class LearningsPage:
         self._page = Page(human=page.human, learnings=worth_memory(page.learnings))
         probe = "- x"
         self._ends_with_ours = learnings.appendix(text or "", (probe,)) == f"{probe}\n"
-        after = _state_of(self._path)
+        after, self._checked = _state_of(self._path), self._campaign
         self._seen = after if before is not None and after is not None and same_version(before, after) else None
         return self._page
 
@@ -58,8 +58,7 @@ class LearningsPage:
         Raises:
             OSError: when the page cannot be written.
         """
-        if campaign != self._campaign:
-            self._campaign, self._seen = campaign, None  # whether lines of this one were lost is not known
+        self._campaign = campaign
         self._append(tuple(lines))
 
     def _append(self, new: tuple[str, ...]) -> None:
@@ -73,13 +72,14 @@ class LearningsPage:
         def known(state: os.stat_result) -> str | None:
             nonlocal appended, was_known
             was_known = self._is_known(state) and self._ends_with_ours
-            if not was_known:
+            if not was_known or self._checked != self._campaign:
                 return None
             present = {each.line for each in self._page.learnings}
             appended = tuple(line for line in dict.fromkeys(new) if not self._appended[line] and line not in present)
             return "".join(f"{line}\n" for line in appended)
 
         left = append_shared(self._path, compose, NEW_PAGE, known=known)
+        self._checked = self._campaign
         if appended:
             self._seen = left if was_known and self._take_in(appended) else None
         for line in dict.fromkeys((*appended, *new)):

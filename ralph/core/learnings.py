@@ -35,8 +35,9 @@ _FURNITURE = frozenset({"# Learnings", GUIDANCE_HEADING, HEADING})
 _COMMENT = re.compile(r"<!--.*?-->", re.DOTALL)
 _SECTION = re.compile(r"#{1,6}(\s|$)")
 _TAG = re.compile(r"- \[[^\s\[\]#]+#\d{1,9}\] ")
+_NUMBER = re.compile(r"\d+")
 _OURS = re.compile(
-    r"- \[(?P<campaign>[^\s\[\]#]+)#(?P<id>\d{1,9})\] (?P<text>\S.*?)"
+    r"- \[(?P<campaign>[^\s\[\]#]+)#(?P<id>\d{1,9})\] (?P<text>\S.*)"
     r" \((?:no evidence given|evidence: (?P<evidence>#\d{1,9}(?:, #\d{1,9})*))\)"
 )
 
@@ -82,7 +83,7 @@ def read_line(line: str) -> LearntLine | None:
     match = _OURS.fullmatch(line)
     if match is None:
         return None
-    evidence = tuple(int(n) for n in re.findall(r"\d+", match["evidence"] or ""))
+    evidence = tuple(int(n) for n in _NUMBER.findall(match["evidence"] or ""))
     learning = Learning(text=match["text"], evidence=evidence)
     return LearntLine(campaign=match["campaign"], id=int(match["id"]), learning=learning, line=line)
 

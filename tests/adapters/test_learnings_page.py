@@ -141,3 +141,15 @@ def test_a_crash_between_the_append_and_its_memory_adds_nothing_to_a_known_page(
     ours.read()
     ours.add("c", [A])
     assert text(folder).count(A) == 1
+
+
+def test_the_first_learning_of_a_supervisor_that_knows_the_page_brings_lost_lines_back(folder: Path) -> None:
+    page(folder).add("c", [A])
+    (folder / "learnings.md").write_text(text(folder).replace(f"{A}\n", ""))
+    ours = page(folder)
+    assert ours.read().learnings == ()
+    ours.add("c", [B])
+    assert [each.line for each in ours.read().learnings] == [A, B]
+    assert ours.read() == page(folder).read()
+    ours.add("d", [])
+    assert ours.read() == page(folder).read()
