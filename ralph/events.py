@@ -7,9 +7,7 @@ Times are not in the events; the ledger stamps each entry. Seconds are wall-cloc
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Annotated, Literal
-
-from pydantic import BeforeValidator, Field
+from typing import Literal
 
 from ralph.model import (
     AgentOutcome,
@@ -22,11 +20,6 @@ from ralph.model import (
     Superseded,
     Verdict,
 )
-
-
-def _superseded(told: object) -> object:
-    """The first ledgers have only the name of what is superseded."""
-    return Superseded(learning=told) if isinstance(told, str) else told
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -149,7 +142,7 @@ class Committed:
     hypothesis: str
     expected: str = ""
     learnings: tuple[Learning, ...] = ()
-    supersedes: tuple[Annotated[Superseded, BeforeValidator(_superseded)], ...] = ()
+    supersedes: tuple[Superseded, ...] = ()
     lines_delta: int = 0
     constants: Mapping[str, JsonValue] = field(default_factory=dict)
     meaning: str = ""
@@ -308,8 +301,6 @@ Event = (
     | Judged
     | Settled
 )
-
-AnyEvent = Annotated[Event, Field(discriminator="kind")]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -17,16 +17,14 @@ from array import array
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from datetime import datetime
-from functools import cache
 from pathlib import Path
 from typing import Any
 
-from pydantic import TypeAdapter, ValidationError
-
 from ralph.adapters.files import write_all
+from ralph.core.ledger_form import event_form, event_of
 from ralph.core.secrets import SHAPES_ONLY, Redactor
 from ralph.errors import LedgerError
-from ralph.events import AnyEvent, Briefed, CampaignOpened, Entry, Event, Settled
+from ralph.events import Briefed, CampaignOpened, Entry, Event, Settled
 
 SCHEMA = 1
 SUM_DIGITS = 16
@@ -36,11 +34,6 @@ REMEDY = (
 )
 
 
-@cache
-def _events() -> TypeAdapter[Event]:
-    return TypeAdapter(AnyEvent)
-
-
 def checksum(previous: str, body: str) -> str:
     """The chain's next link."""
     return hashlib.sha256(f"{previous}\n{body}".encode()).hexdigest()[:SUM_DIGITS]
@@ -48,7 +41,7 @@ def checksum(previous: str, body: str) -> str:
 
 def encode(entry: Entry, previous: str) -> tuple[bytes, str]:
     """One line for `entry`, and its checksum."""
-    body = _body(entry.seq, entry.at, _events().dump_python(entry.event, mode="json"))
+    body = _body(entry.seq, entry.at, event_form(entry.event))
     link = checksum(previous, body)
     return f'{body[:-1]},"sum":"{link}"}}\n'.encode(), link
 
@@ -71,8 +64,8 @@ def decode(line: bytes, seq: int, previous: str) -> tuple[Entry, str]:
             raise LedgerError(f"line {seq} does not match its checksum")
         if raw["seq"] != seq:
             raise LedgerError(f"line {seq} says it is entry {raw['seq']}")
-        return Entry(seq=seq, at=datetime.fromisoformat(raw["at"]), event=_events().validate_python(raw["event"])), link
-    except (ValueError, KeyError, TypeError, ValidationError) as error:
+        return Entry(seq=seq, at=datetime.fromisoformat(raw["at"]), event=event_of(raw["event"])), link
+    except (ValueError, KeyError, TypeError) as error:
         raise LedgerError(f"line {seq} cannot be read: {str(error).splitlines()[0]}") from None
 
 
@@ -259,8 +252,6 @@ def entries_of(path: Path, id: int, place: int, *, to_the_end: bool = False) -> 
 def _believed(path: Path, line: bytes) -> Entry:
     try:
         raw = json.loads(line)
-        return Entry(
-            seq=raw["seq"], at=datetime.fromisoformat(raw["at"]), event=_events().validate_python(raw["event"])
-        )
+        return Entry(seq=raw["seq"], at=datetime.fromisoformat(raw["at"]), event=event_of(raw["event"]))
     except (ValueError, KeyError, TypeError) as error:
         raise LedgerError(f"{path} was changed: {str(error).splitlines()[0]}. {REMEDY}") from None

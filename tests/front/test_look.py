@@ -16,6 +16,7 @@ HEAVY = {
     "openai",
     "optuna",
     "psutil",
+    "pydantic",
     "rich",
     "torch",
 }
