@@ -14,6 +14,7 @@ import warnings
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 
 from ralph.core.literals import Literal, write_literal
 from ralph.model import JsonValue
@@ -45,6 +46,7 @@ class Constant:
     comment: str = ""
 
 
+@lru_cache(maxsize=8)  # the incumbent's files are read for every brief and every candidate
 def parse_constants(source: str) -> tuple[Constant, ...]:
     """The constants of a module, in the order of its text.
 
