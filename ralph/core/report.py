@@ -42,7 +42,6 @@ class Live:
 def render_progress(state: State, now: datetime, live: Live | None = None) -> str:
     """The whole page. `now` carries the reader's time zone."""
     live = live or Live()
-    failed = findings.failures(state)
     parts = [
         _first_line(state, now, live),
         _trying(state),
@@ -51,8 +50,8 @@ def render_progress(state: State, now: datetime, live: Live | None = None) -> st
         f"![score over experiments]({PICTURE})" if state.baseline and state.baseline.scores else "",
         _counts(state),
         kept_table(state),
-        lessons(state, now, failed, live.notices),
-        failures_table(state, failed),
+        lessons(state, now, live.notices),
+        failures_table(state),
         time_and_money(state, now, live.alive),
         recent_table(state),
         advice(state),

@@ -7,7 +7,7 @@ from ralph.core import findings
 from ralph.core.figures import Figures, figures_of
 from ralph.core.findings import DeadEnd, Failure
 from ralph.core.fold import State
-from ralph.core.memo import known
+from ralph.core.memo import known, since_verdict
 from ralph.core.spent import TimeSplit, time_split
 from ralph.core.wording import code, counted, dollars, ids, md, moment, span
 from ralph.model import Experiment, Verdict
@@ -53,14 +53,13 @@ def _lines(e: Experiment) -> str:
     return f" ({counted(-e.lines_delta, 'line')} fewer)" if e.lines_delta < 0 else ""
 
 
-def lessons(state: State, now: datetime, failed: Sequence[Failure], notices: Sequence[str] = ()) -> str:
+def lessons(state: State, now: datetime, notices: Sequence[str] = ()) -> str:
     """What a reader should take from the night, each line with the experiments that show it."""
     lines = [
         *[f"{md(notice, 200)}." for notice in notices[:8]],
         *_disturbed(state),
         *_guidance(state, now),
         *_verdicts(state),
-        *[_common_cause(each) for each in failed if len(each.ids) >= 2][:4],
     ]
     return "\n".join(("## Read this", "", *(f"- {line}" for line in lines))) if lines else ""
 
@@ -89,7 +88,7 @@ def _disturbed(state: State) -> list[str]:
 def _verdicts(state: State) -> list[str]:
     """What follows from verdicts alone, and from how many digits are shown."""
     stamp = (len(state.experiments), state.judged, figures_of(state))
-    return known(state, "lessons", stamp, lambda state: [*_near(state), *_dead(state)])
+    return known(state, "lessons", stamp, lambda state: [*_near(state), *_dead(state), *_common_causes(state)])
 
 
 def _near(state: State) -> list[str]:
@@ -110,6 +109,10 @@ def _dead_end(end: DeadEnd) -> str:
     return f"{what} ({ids(list(end.ids), 4)})"
 
 
+def _common_causes(state: State) -> list[str]:
+    return [_common_cause(each) for each in findings.failures(state) if len(each.ids) >= 2][:4]
+
+
 def _common_cause(failure: Failure) -> str:
     total = len(failure.ids)
     what = f"{failure.kind[:1].upper()}{failure.kind[1:]}, {failure.total:,} times"
@@ -121,10 +124,14 @@ def _common_cause(failure: Failure) -> str:
     return f"{what} ({ids(list(failure.ids), 4)}): {same}{shared}."
 
 
-def failures_table(state: State, failed: Sequence[Failure]) -> str:
+def failures_table(state: State) -> str:
     """Every kind of failure with its number and its latest case."""
+    return since_verdict(state, "failures table", _failures_table)
+
+
+def _failures_table(state: State) -> str:
     rows = []
-    for failure in failed:
+    for failure in findings.failures(state):
         last = state.experiments[failure.ids[-1]]
         rows.append(f"| {md(failure.kind)} | {failure.total:,} | #{last.id} | {md(last.reason, 120)} |")
     if not rows:
