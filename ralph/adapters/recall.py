@@ -14,6 +14,7 @@ import sqlite3
 from collections.abc import Iterable, Iterator, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import asdict
+from itertools import chain
 from pathlib import Path
 from typing import Protocol
 from urllib.parse import quote
@@ -262,7 +263,7 @@ def _describe(db: sqlite3.Connection, campaign: str, embed: str) -> None:
 
 
 def _ids(db: sqlite3.Connection) -> set[int]:
-    return {int(row[0]) for row in db.execute("SELECT id FROM words_docsize")}
+    return set(chain.from_iterable(db.execute("SELECT id FROM words_docsize")))
 
 
 def _put(db: sqlite3.Connection, documents: Iterable[Document]) -> None:

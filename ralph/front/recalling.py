@@ -5,6 +5,7 @@ import os
 from collections.abc import Callable, Iterator, Sequence
 from collections.abc import Set as AbstractSet
 from contextlib import suppress
+from itertools import compress, count
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -73,7 +74,7 @@ class JudgedExperiments:
 
     def judged(self) -> AbstractSet[int]:
         """The experiments that have a verdict."""
-        return {id_ for id_, verdict in enumerate(self._state().experiments.rows.verdicts) if verdict}
+        return set(compress(count(), self._state().experiments.rows.verdicts))
 
     def documents(self, ids: Sequence[int]) -> Iterator[Document]:
         """What is remembered of them; without its diff where git has lost the commit."""
