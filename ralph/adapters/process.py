@@ -341,7 +341,6 @@ def _spec(command: Command) -> int:
         "grace_s": command.grace_s,
         "limits": command.limits.orders(),
         "folders": [str(path) for path in command.folders],
-        "programs": str(Path(shim.__file__).parent),
         "pass_fds": list(command.pass_fds),
     }
     fd = os.memfd_create("ralph-shim")

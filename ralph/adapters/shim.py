@@ -1,7 +1,8 @@
 """The keeper of one kill domain: stands between the supervisor and one payload, and leaves nothing of it alive.
 
-Run by file path (``python -I -S shim.py CONTROL_FD``) and importing next to nothing, since an agent, run or scorer may
-wait for it to start. Control is one end of a socket pair. The first message through it brings descriptors:
+Run by file path (``python -I -S shim.py CONTROL_FD FOLDER``; its other parts are in the folder) and importing next to
+nothing, since an agent, run or scorer may wait for it to start, and it takes no processor from one that works. Control
+is one end of a socket pair. The first message through it brings descriptors:
 
 - spec: a marshalled dict (the same interpreter is on both sides), made by `ralph.adapters.process.spawn`;
 - the payload's standard input, and its log for output and error; what else the spec says that the payload inherits;
@@ -22,7 +23,6 @@ processor can stop it, in sessions of its own.
 
 import _signal as signal  # type: ignore[import-not-found]  # the public ones build enums, for 7 ms
 import _socket
-import array
 import ctypes
 import fcntl
 import marshal
@@ -45,6 +45,7 @@ WAIT_ALL = 0x40000000  # __WALL: also children cloned with another exit signal t
 TICK_S = 0.002  # between two looks at processes that are being killed
 NEVER_S = 3600.0
 MOST_FDS = 253  # of one message
+INT_BYTES = ctypes.sizeof(ctypes.c_int)
 TERMINAL = ("SIGINT", "SIGQUIT", "SIGHUP", "SIGTSTP", "SIGTTIN", "SIGTTOU")
 IGNORED = (*TERMINAL, "SIGTERM", "SIGPIPE", "SIGUSR1", "SIGUSR2", "SIGALRM")
 
@@ -387,8 +388,6 @@ def keep(domain: Domain) -> bytes:
         except (OSError, ValueError) as error:
             reason = "ended", f"could not start {domain.spec['argv'][0]!r}: {error}"
         else:
-            import ending  # noqa: F401 - now, and not when somebody waits for its end
-
             reason = domain.watch()
     ended = time.monotonic()
     if reason[0] in {"killed", "deadline"} and domain.leader and domain.spec["grace_s"] > 0:
@@ -402,13 +401,13 @@ def orders(control: int) -> "tuple[dict[str, Any], int, int] | None":
 
     None if the supervisor ends without any.
     """
-    fds = array.array("i")
+    fds: list[int] = []
     channel = _socket.socket(fileno=control)
-    data, ancillary, _, _ = channel.recvmsg(1, _socket.CMSG_SPACE(MOST_FDS * fds.itemsize))
+    data, ancillary, _, _ = channel.recvmsg(1, _socket.CMSG_SPACE(MOST_FDS * INT_BYTES))
     channel.detach()
     for level, kind, found in ancillary:
         if (level, kind) == (_socket.SOL_SOCKET, _socket.SCM_RIGHTS):
-            fds.frombytes(found)
+            fds.extend(memoryview(found).cast("i"))
     if not data:
         return None
     with open(fds[0], "rb") as file:
@@ -425,20 +424,21 @@ def orders(control: int) -> "tuple[dict[str, Any], int, int] | None":
     return spec, control, lock
 
 
-def main(control: int) -> int:
+def main(control: int, programs: str) -> int:
     """Keep one payload. Nothing of it is left on return: status 0, or 3 if exit.json could not be written."""
     prepare()
+    sys.path.append(programs)  # last: where a name is in the standard library, that is meant
+    import ending
+    import meter  # noqa: F401 - now, and not when somebody waits for the payload's start
+
     given = orders(control)
     if given is None:
         return 0
     spec, control, lock = given
     wake = wake_up()
-    sys.path.append(spec["programs"])  # last: where a name is in the standard library, that is meant
     os.set_blocking(control, False)
     domain = Domain(spec, control, lock, wake)
     data = keep(domain)
-    import ending
-
     status = 0
     try:
         ending.write_whole(spec["folder"], EXIT_NAME, data)
@@ -453,4 +453,4 @@ def main(control: int) -> int:
 
 if __name__ == "__main__":
     # Without the interpreter's own clean-up: there is nothing to clean, and somebody waits.
-    os._exit(main(int(sys.argv[1])))
+    os._exit(main(int(sys.argv[1]), sys.argv[2]))

@@ -85,7 +85,7 @@ def _start() -> Started:
     before = signal.pthread_sigmask(signal.SIG_BLOCK, SHIELDED)
     try:
         popen = subprocess.Popen(
-            [sys.executable, "-I", "-S", _program(), str(there.fileno())],
+            [sys.executable, "-I", "-S", _program(), str(there.fileno()), str(Path(shim.__file__).parent)],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,

@@ -1,5 +1,6 @@
 """Nothing of a payload survives it, however it was started, however it ends, whoever dies first."""
 
+import json
 import os
 import signal
 import subprocess
@@ -9,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from ralph.adapters import process, shim
+from ralph.adapters import ending, process, shim
 from ralph.adapters.leftovers import is_held
 from ralph.adapters.process import ExitReason, recorded_exit, spawn
 from tests.adapters.keeping import (
@@ -198,8 +199,19 @@ def test_a_stranger_with_the_same_pid_is_not_signalled() -> None:
 
 def test_a_shim_starts_with_few_modules() -> None:
     heavy = {"site", "enum", "re", "typing", "pathlib", "subprocess", "signal", "json", "socket", "contextlib"}
-    program = "import sys; exec(open(sys.argv[1]).read(), {'__name__': 'shim'}); print(*sys.modules)"
-    line = [sys.executable, "-I", "-S", "-c", program, shim.__file__]
+    heavy |= {"array", "collections"}
+    program = "import sys; sys.path.append(sys.argv[1]); import shim, meter, ending; print(*sys.modules)"
+    line = [sys.executable, "-I", "-S", "-c", program, str(Path(shim.__file__).parent)]
     modules = set(subprocess.run(line, capture_output=True, text=True, check=True).stdout.split())
-    assert "ctypes" in modules
+    assert {"ctypes", "meter", "ending"} <= modules
     assert not heavy & modules
+
+
+def test_an_end_is_told_in_json() -> None:
+    detail = 'it said "no" \\ \n\tü 😀 \udc80 \x00\x7f'
+    fields = {"reason": "ended", "detail": detail, "limit": None, "status": -1, "seconds": 0.012345, "kill_ms": 1e-05}
+    record = ending.record({**fields})
+    told = json.loads(record)
+    assert record == json.dumps(told).encode() + b"\n"
+    assert told.pop("peak_bytes") >= 0
+    assert told == {"schema": 1, **fields}
