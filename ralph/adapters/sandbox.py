@@ -17,6 +17,7 @@ import stat
 import subprocess
 import sys
 import tempfile
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from enum import StrEnum
 from functools import cache
@@ -41,6 +42,8 @@ HARMLESS = ("null", "zero", "full", "random", "urandom", "tty")
 SHARED_MEMORY = Path("/dev/shm")
 PROBE_TIMEOUT_S = 10.0
 MOST_LINKS = 40  # as many as the kernel follows
+
+Parts = tuple[str, ...]  # of a path
 
 
 class SandboxError(RalphError):
@@ -142,12 +145,13 @@ def _isolation(policy: Policy) -> list[str]:
 def _mounts(policy: Policy) -> list[str]:
     """The file system: outer mounts before inner ones, so that an inner path has the last word."""
     hidden = [path.resolve() for path in (*ALWAYS_HIDDEN, *policy.hidden) if path.exists()]
-    shadows = [*hidden, TMP, *_existing(policy.writable)]
-    kept = [path for path in _kept_visible(policy) if any(path.is_relative_to(shadow) for shadow in shadows)]
+    writable, visible = _existing(policy.writable), _kept_visible(policy)
+    covered = {path.parts for path in (*hidden, TMP, *writable)}
+    shown = {path.parts for path in visible} - {path.parts for path in writable}
     mounts = {path: _hide(path) for path in hidden}
     mounts[TMP] = _bind("--bind", policy.tmp.resolve(), TMP) if policy.tmp else ["--tmpfs", str(TMP)]
-    mounts |= {path: _bind("--ro-bind", path, path) for path in kept}
-    mounts |= {path: _bind("--bind", path, path) for path in _existing(policy.writable)}
+    mounts |= {path: _bind("--ro-bind", path, path) for path in visible if _is_covered(path.parts, covered, shown)}
+    mounts |= {path: _bind("--bind", path, path) for path in writable}
     options = ["--ro-bind", "/", "/", "--dev", "/dev"]
     for device in accelerators(Path("/dev")):
         options += _bind("--dev-bind", device, device)
@@ -161,6 +165,16 @@ def _mounts(policy: Policy) -> list[str]:
         if path.is_dir() and path != TMP and mounts[path] == _hide(path):
             options += ["--remount-ro", str(path)]  # a hidden folder is memory: nobody should fill it
     return options
+
+
+def _is_covered(path: Parts, covered: AbstractSet[Parts], shown: AbstractSet[Parts]) -> bool:
+    """Whether a path has to be shown anew: of what is mounted on the way to it, the innermost shows something else.
+
+    One below another that is shown needs no mount of its own, and each takes bubblewrap some 0.2 ms.
+    """
+    above = (path[:depth] for depth in range(len(path) - 1, 0, -1))
+    at = next((place for place in above if place in covered or place in shown), None)
+    return path in covered or (at in covered and at not in shown)
 
 
 def accelerators(devices: Path) -> list[Path]:

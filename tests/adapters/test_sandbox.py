@@ -1,5 +1,6 @@
 """What a payload in the sandbox cannot do, and what must go on working."""
 
+import itertools
 import os
 import shutil
 import socket
@@ -113,6 +114,40 @@ def test_a_visible_folder_below_a_writable_one_cannot_be_written(folder: Path) -
     (folder / "work" / "sealed").mkdir(parents=True)
     policy = Policy(writable=(folder / "work",), read_only=(folder / "work" / "sealed",))
     assert shell(folder, policy, "echo x > work/sealed/file || echo no").endswith("no\n")
+
+
+def mounted(argv: tuple[str, ...]) -> dict[str, str]:
+    """The option by which bubblewrap mounts something at each path."""
+    words, found = iter(argv[: argv.index("--")]), dict[str, str]()
+    for option in words:
+        if option in ("--bind", "--ro-bind"):
+            next(words)
+        if option in ("--bind", "--ro-bind", "--tmpfs"):
+            found[next(words)] = option
+    return found
+
+
+@needs_bubblewrap
+def test_of_what_a_policy_says_on_the_way_to_a_path_the_innermost_counts(folder: Path) -> None:
+    """All policies for three folders in one another; nothing is shown by a mount where it is shown anyway."""
+    places = (folder, folder / "a", folder / "a" / "b")
+    places[-1].mkdir(parents=True)
+    for hidden, shown, written in itertools.product(itertools.product((False, True), repeat=3), repeat=3):
+        policy = Policy(
+            hidden=tuple(itertools.compress(places, hidden)),
+            read_only=tuple(itertools.compress(places, shown)),
+            writable=tuple(itertools.compress(places, written)),
+        )
+        mounts = mounted(wrap(SandboxLevel.BWRAP, policy, ("true",)))
+        found = wanted = "--tmpfs"  # they are below the sandbox's own /tmp
+        for place in places:
+            if place in policy.read_only and place not in policy.hidden + policy.writable and wanted == "--ro-bind":
+                assert str(place) not in mounts, policy
+            wanted = "--tmpfs" if place in policy.hidden else wanted
+            wanted = "--ro-bind" if place in policy.read_only else wanted
+            wanted = "--bind" if place in policy.writable else wanted
+            found = mounts.get(str(place), found)
+            assert found == wanted, policy
 
 
 @needs_bubblewrap
