@@ -9,7 +9,7 @@ from dataclasses import replace
 from typing import assert_never
 
 from ralph.core import brief as briefs
-from ralph.core import documents, duplicates, superseded, views
+from ralph.core import duplicates, superseded, views
 from ralph.core.actions import (
     Action,
     Audit,
@@ -43,6 +43,7 @@ from ralph.events import (
 )
 from ralph.model import Change, Draft, Experiment, Outcome, Phase, Proposal, Verdict
 from ralph.ports import AgentOrder, Job, RunOrder, ScoreOrder, World
+from ralph.supervisor.spare_time import SpareTime
 
 Effect = Brief | Propose | Commit | Rebase | Prepare | Measure | Score | Audit | Settle
 JobKey = tuple[str, int, int]  # what, experiment, attempt or run
@@ -61,7 +62,7 @@ class Experiments:
         self._world, self._state, self._options, self._record = world, state, brief_options, record
         self._mix = mix
         self._slept_before: dict[JobKey, float] = {}  # the clock's word when a run began
-        self._spent_trees: list[str] = []
+        self.spare_time = SpareTime(world, state)
         self._log_of, self._log = "", ()  # type: str, tuple[str, ...]
         self._agent_began_at = -math.inf
         self._next_is_due = False  # an agent has begun since one was last told to stand by
@@ -70,18 +71,33 @@ class Experiments:
     def begins(self, action: Action) -> bool:
         """Whether it starts something that wants room on the disk, or waits in order to."""
         match action:
-            case Brief() | Wait() | Prepare() | Record(event=RunStarted()):
+            case Brief() | Wait() | Record(event=RunStarted()):
                 return True
+            case Propose() | Measure() | Prepare():
+                return not self._is_under_way(action)
+            case _:
+                return False
+
+    def _is_under_way(self, action: Effect) -> bool:
+        match action:
             case Propose():
-                return ("agent", action.id, action.attempt) not in self.jobs
+                return ("agent", action.id, action.attempt) in self.jobs
+            case Prepare():
+                return self._prepared.get(action.id) == self._early_order(action)
             case Measure():
-                return ("run", action.id, action.run) not in self.jobs
+                return ("run", action.id, action.run) in self.jobs
+            case Score():
+                return ("score", action.id, action.run) in self.jobs
+            case Audit():
+                return (AUDIT, action.id, action.run) in self.jobs
             case _:
                 return False
 
     def perform(self, action: Effect) -> None:
-        """Carry out one effect, or see to it that it is under way. What it follows from is durable before."""
-        if not isinstance(action, Score):  # many scores are there already and only have to be read
+        """Carry out one effect, unless it is under way. What it follows from is durable before."""
+        if self._is_under_way(action):
+            return
+        if not isinstance(action, Brief | Score):  # one only writes an event, the other often only reads a score
             self._world.ledger.sync()
         match action:
             case Brief():
@@ -132,15 +148,10 @@ class Experiments:
         self._world.reach(f"{result.kind}-unrecorded")
         self._record(result)
         if isinstance(result, RunEnded):
-            self._spent_trees.append(_run_tree(result.id, result.run))
+            self.spare_time.discard(_run_tree(result.id, result.run))
             if result.outcome is not Outcome.OK:
                 self._world.scorer.drop(self._score_order(result.id, result.run))
         self._world.reach(result.kind)
-
-    def tidy(self) -> None:
-        """Away with the checkouts of runs that are over: for a moment in which nobody waits."""
-        while self._spent_trees:
-            self._world.repo.discard(self._spent_trees.pop())
 
     # --- from brief to commit
 
@@ -162,16 +173,13 @@ class Experiments:
         return AgentOrder(id=e.id, attempt=e.attempt, agent=e.agent, tree=_agent_tree(e.id))
 
     def _propose(self, action: Propose) -> None:
-        key = ("agent", action.id, action.attempt)
-        if key in self.jobs:
-            return
         world, e = self._world, self._state.experiments[action.id]
         order = self._agent_order(e)
         if (remains := world.agents.remains(order)) is not None:
             self._finish(remains)
             return
-        world.repo.checkout(order.tree, e.base)
-        self.jobs[key] = world.agents.start(self._with_brief(order, e))
+        self.spare_time.checkout(order.tree, e.base)
+        self.jobs["agent", e.id, e.attempt] = world.agents.start(self._with_brief(order, e))
         self._agent_began_at, self._next_is_due = world.clock.monotonic(), True
         world.reach("agent_started")
 
@@ -267,7 +275,7 @@ class Experiments:
                 replicates=proposal.replicates,
             )
         )
-        world.repo.discard(order.tree)
+        self.spare_time.discard(order.tree)
         world.reach("committed")
 
     def proposal(self, e: Experiment) -> Proposal:
@@ -332,21 +340,15 @@ class Experiments:
 
     def _prepare(self, action: Prepare) -> None:
         """Start the process of a run that has no lane yet. Nothing of it is in the ledger: it can be lost."""
-        e = self._state.experiments[action.id]
-        order = RunOrder(
-            id=e.id,
-            run=action.run,
-            seed=action.seed,
-            commit=e.commit,
-            tree=_run_tree(e.id, action.run),
-            lane=action.lane,
-        )
-        if self._prepared.get(e.id) == order:
-            return
-        self._forget(e.id)
-        self._world.repo.checkout(order.tree, e.commit)
+        order = self._early_order(action)
+        self._forget(order.id)
+        self.spare_time.checkout(order.tree, order.commit)
         self._world.runner.prepare(order)
-        self._prepared[e.id] = order
+        self._prepared[order.id] = order
+
+    def _early_order(self, action: Prepare) -> RunOrder:
+        e, tree = self._state.experiments[action.id], _run_tree(action.id, action.run)
+        return RunOrder(id=e.id, run=action.run, seed=action.seed, commit=e.commit, tree=tree, lane=action.lane)
 
     def _forget(self, id: int) -> None:  # noqa: A002 - the word of the ledger
         """End what was started early for a run that will not be made like that."""
@@ -356,8 +358,6 @@ class Experiments:
 
     def _measure(self, action: Measure) -> None:
         key = ("run", action.id, action.run)
-        if key in self.jobs:
-            return
         world, e = self._world, self._state.experiments[action.id]
         order = run_order(e, action.run)
         if not world.runner.prepared(order):
@@ -365,16 +365,13 @@ class Experiments:
             if (remains := world.runner.remains(order)) is not None:
                 self._finish(remains)
                 return
-            world.repo.checkout(order.tree, e.commit)
+            self.spare_time.checkout(order.tree, e.commit)
         self._slept_before[key] = world.clock.slept()
         self.jobs[key] = world.runner.start(order)
         self._prepared.pop(e.id, None)
         world.reach("run_started")
 
     def _score(self, action: Score) -> None:
-        key = ("score", action.id, action.run)
-        if key in self.jobs:
-            return
         world, order = self._world, self._score_order(action.id, action.run)
         remains = world.scorer.remains(order)
         if remains is not None and remains.outcome is not Outcome.VOID:  # a failure of its own is tried once more
@@ -382,7 +379,7 @@ class Experiments:
             self._finish(remains)
             return
         world.ledger.sync()
-        self.jobs[key] = world.scorer.start(order)
+        self.jobs["score", order.id, order.run] = world.scorer.start(order)
         world.reach("score_started")
 
     def _foresee_score(self, key: JobKey, job: Job[AgentEnded] | Job[RunEnded] | Job[Scored]) -> None:
@@ -396,16 +393,13 @@ class Experiments:
         return ScoreOrder(id=e.id, run=number, seed=run.seed, commit=e.commit, lane=run.lane)
 
     def _audit(self, action: Audit) -> None:
-        key = (AUDIT, action.id, action.run)
-        if key in self.jobs:
-            return
         world, e = self._world, self._state.experiments[action.id]
         seed, lane = e.runs[action.run - 1].seed, action.lane
         order = ScoreOrder(id=e.id, run=action.run, seed=seed, commit=e.commit, audit=action.attempt, lane=lane)
         if (remains := world.scorer.remains(order)) is not None:
             self._finish(_audited(remains))
             return
-        self.jobs[key] = world.scorer.start(order)
+        self.jobs[AUDIT, order.id, order.run] = world.scorer.start(order)
         world.reach("audit_started")
 
     # --- verdict
@@ -426,13 +420,11 @@ class Experiments:
             world.papers.learn(state.campaign, e.id, e.proposal.learnings, superseded.marks(state, e.id))
             world.reach("learned")
         world.papers.record(e.id, views.history_row(state, e.id), views.results_line(state, e.id))
-        diff = world.repo.diff(e.base, e.commit) if e.commit and e.id else ""
-        world.papers.remember(documents.document(state, e.id, diff))
-        world.reach("remembered")
         world.papers.tidy(e.id, keep_artifact=e.verdict is Verdict.KEEP)
         world.repo.discard(_agent_tree(e.id))
         world.reach("settled-unrecorded")
         self._record(Settled(id=e.id))
+        self.spare_time.remember(e.id)
         world.reach("settled")
 
 

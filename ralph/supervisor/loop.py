@@ -17,6 +17,7 @@ from ralph.core.step import Rules, next_actions
 from ralph.errors import ExitStatus, RalphError
 from ralph.events import (
     CampaignOpened,
+    Committed,
     Entry,
     Event,
     Judged,
@@ -35,8 +36,9 @@ from ralph.ports import News, World
 from ralph.supervisor.early_stops import EarlyStops
 from ralph.supervisor.experiment import Experiments
 
-# What is found out or decided has no effect by itself: the first effect that follows makes all of it durable at once.
-FOUND = RunEnded | Scored | Judged
+# What is found out, decided or done has no effect by itself: the first effect that follows makes all of it durable at
+# once. Until then a power cut may have it done again, which finds it done.
+FOUND = Committed | RunEnded | Scored | Judged | Settled
 STOP_WITHIN_S = 30.0  # how long the end waits for killed process trees to be gone
 
 
@@ -128,7 +130,7 @@ class Supervisor:
             self._note_who_has_the_device()
             if self.state.seq == before:  # whoever works needs nothing of us now: the time for what nobody waits for
                 self._world.ledger.sync()
-                self._experiments.tidy()
+                self._experiments.spare_time.use()
                 self._report()
                 self._show_verdict()
                 self._world.watcher.tick(self._news())
@@ -233,8 +235,8 @@ class Supervisor:
             self._world.control.wait(jobs, 1.0)
             jobs = [job for job in jobs if job.poll() is None]
         self._experiments.jobs.clear()
-        with contextlib.suppress(OSError):  # a checkout more or less must not hide how it ended
-            self._experiments.tidy()
+        with contextlib.suppress(OSError, RalphError):  # what the next start makes up for must not hide how it ended
+            self._experiments.spare_time.use()
 
 
 def _in_time(actions: list[Action]) -> list[Action]:

@@ -1,0 +1,98 @@
+"""What nobody waits for is done before the loop waits, and takes nothing along that is in use."""
+
+from collections.abc import Iterable
+from dataclasses import replace
+from itertools import pairwise
+
+from ralph.adapters.scripted.lab import Lab, LabClock, LabControl, LabScorer, MemoryLedger, Plan
+from ralph.core.decision import KeepRule
+from ralph.core.fold import State
+from ralph.core.lanes import Lanes
+from ralph.events import Scored, Settled
+from ralph.model import Outcome
+from ralph.ports import Job, ScoreOrder
+from ralph.supervisor.spare_time import SpareTime
+from tests.supervisor.labs import Bench, bench
+
+
+def made(in_flight: int = 2) -> Bench:
+    lab = Lab(plan=lambda number: Plan(effect=0.1, hypothesis=f"idea {number}"))
+    return bench(lab, keep=KeepRule(max_runs=1), in_flight=in_flight, lanes=Lanes(count=1, early=True))
+
+
+class CountingLedger(MemoryLedger):
+    """Counts how often the disk is waited for."""
+
+    def __init__(self, clock: LabClock) -> None:
+        super().__init__(clock)
+        self.waits = 0
+
+    def sync(self) -> None:
+        self.waits += self.lasting < len(self.log)
+        super().sync()
+
+
+class Reporting(LabScorer):
+    """The score can be read as soon as the run has ended."""
+
+    def remains(self, order: ScoreOrder) -> Scored | None:
+        return Scored(id=order.id, run=order.run, outcome=Outcome.OK, score=1.0)
+
+
+def test_from_the_end_of_a_run_to_the_start_of_the_next_the_disk_is_waited_for_once() -> None:
+    """Events of both are on it then."""
+    lab = made()
+    ledger, waits, at = CountingLedger(lab.lab.clock), list[int](), 0
+
+    def look(point: str) -> None:
+        nonlocal at
+        if point == "run_ended":
+            at = ledger.waits
+        elif point == "run_started" and type(ledger.log[-3].event) is Scored:
+            waits.append(ledger.waits - at)
+
+    lab.world, lab.ledger = replace(lab.world, ledger=ledger, scorer=Reporting(lab.lab), reach=look), ledger
+    lab.run(6)
+    assert len(waits) >= 4
+    assert set(waits) == {1}
+
+
+def test_in_one_iteration_the_disk_is_waited_for_five_times() -> None:
+    """For the brief, the agent's end, the start of the run, that of its scorer, and the verdict."""
+    lab = made(in_flight=1)
+    ledger, waits = CountingLedger(lab.lab.clock), list[int]()
+
+    def look(point: str) -> None:
+        if point == "briefed":
+            waits.append(ledger.waits)
+
+    lab.world, lab.ledger = replace(lab.world, ledger=ledger, reach=look), ledger
+    lab.run(4)
+    assert [after - before for before, after in pairwise(waits)] == [5] * 3
+
+
+def test_whenever_the_loop_waits_all_that_is_settled_is_in_the_index_and_its_checkouts_are_gone() -> None:
+    lab, looks = made(), list[tuple[set[int], set[int], set[str]]]()
+
+    class Looking(LabControl):
+        def wait(self, jobs: Iterable[Job[object]], timeout_s: float) -> None:
+            settled = {e.event.id for e in lab.ledger.log if isinstance(e.event, Settled)}
+            looks.append((settled, set(lab.papers.remembered), {f"{id_}-agent" for id_ in settled} & {*lab.repo.trees}))
+            super().wait(jobs, timeout_s)
+
+    lab.world = replace(lab.world, control=Looking(lab.lab))
+    lab.run(6)
+    assert len(looks) > 6
+    assert all(settled == remembered and not left for settled, remembered, left in looks)
+    assert set(lab.papers.remembered) == set(range(len(lab.supervisor.state.experiments)))
+
+
+def test_a_checkout_that_was_to_go_does_not_take_the_next_of_its_name_along() -> None:
+    lab = made()
+    spare_time = SpareTime(lab.world, State())
+    for tree in ("1-agent", "2-agent"):
+        spare_time.checkout(tree, "c0")
+        spare_time.discard(tree)
+    spare_time.checkout("1-agent", "c1")
+    spare_time.use()
+    assert lab.repo.trees == {"1-agent": "c1"}
