@@ -305,7 +305,7 @@ class GitRepo:
             self.pin(ref, sha)
         self._house.pinned()
         if change.tree in self._known:
-            self._remember(sha, self._known[change.tree])
+            self._remember(sha, self._known.pop(change.tree))
         return sha
 
     def pin(self, ref: str, commit: str) -> None:
@@ -379,8 +379,8 @@ class GitRepo:
 
     def contents(self, commit: str) -> dict[str, bytes]:
         """The editable files by path relative to the arena."""
-        if commit in self._known:
-            return dict(self._known[commit])
+        if commit in self._known:  # and so used again: the incumbent stays, whatever candidates come and go
+            return dict(self._remember(commit, self._known.pop(commit)))
         entries = self._entries(commit)
         contents = {self.outside(path): data for path, data in self.blobs(entries).items()}
         return dict(self._remember(commit, contents)) if FULL_NAME.fullmatch(commit) else contents

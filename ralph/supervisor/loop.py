@@ -130,7 +130,8 @@ class Supervisor:
             self._note_who_has_the_device()
             if self.state.seq == before:  # whoever works needs nothing of us now: the time for what nobody waits for
                 self._world.ledger.sync()
-                self._experiments.spare_time.use()
+                if self._experiments.spare_time.use():
+                    continue
                 self._report()
                 self._show_verdict()
                 self._world.watcher.tick(self._news())
@@ -236,7 +237,8 @@ class Supervisor:
             jobs = [job for job in jobs if job.poll() is None]
         self._experiments.jobs.clear()
         with contextlib.suppress(OSError, RalphError):  # what the next start makes up for must not hide how it ended
-            self._experiments.spare_time.use()
+            while self._experiments.spare_time.use():
+                continue
 
 
 def _in_time(actions: list[Action]) -> list[Action]:

@@ -30,12 +30,15 @@ class SpareTime:
         """Have an experiment that is settled put into the index some time; every brief tells of the latest anyway."""
         self._settled.append(id)
 
-    def use(self) -> None:
-        """Do all of it."""
-        while self._settled:
+    def use(self) -> bool:
+        """Do one of these things, so that nobody waits for two; whether there was one."""
+        if self._settled:
             e = self._state.experiments[self._settled.pop(0)]
             diff = self._world.repo.diff(e.base, e.commit) if e.commit and e.id else ""
             self._world.papers.remember(documents.document(self._state, e.id, diff))
             self._world.reach("remembered")
-        while self._spent_trees:
+            return True
+        if self._spent_trees:
             self._world.repo.discard(self._spent_trees.popitem()[0])
+            return True
+        return False

@@ -62,6 +62,20 @@ def test_committing_again_after_a_crash_gives_the_same_commit(repo: GitRepo) -> 
     assert repo.commit(repo.examine("1-agent", base), base, "m", ref) == first
 
 
+def test_the_files_of_the_incumbent_stay_at_hand_whatever_candidates_come(repo: GitRepo, repository: Path) -> None:
+    base, commits = repo.head(), list[str]()
+    before = repo.files(base)
+    for number in range(1, 7):
+        edit(repo.checkout(f"{number}-agent", base), f"LEARNING_RATE = 0.{number}\n")
+        change = repo.examine(f"{number}-agent", base)
+        commits.append(repo.commit(change, base, "m", experiment_ref(CAMPAIGN, number)))
+    (repository / ".git").rename(repository / "out of reach")
+    assert repo.files(base) == before
+    assert repo.files(commits[-1])["train.py"] == "LEARNING_RATE = 0.6\n"
+    with pytest.raises(GitError):
+        repo.files(commits[0])
+
+
 def misbehave(tree: Path, how: str) -> None:  # noqa: C901 - a list
     match how:
         case "edits a fixed file":

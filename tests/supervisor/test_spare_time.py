@@ -1,4 +1,4 @@
-"""What nobody waits for is done before the loop waits, and takes nothing along that is in use."""
+"""What nobody waits for is done before the loop waits, piece by piece, and takes nothing along that is in use."""
 
 from collections.abc import Iterable
 from dataclasses import replace
@@ -94,5 +94,5 @@ def test_a_checkout_that_was_to_go_does_not_take_the_next_of_its_name_along() ->
         spare_time.checkout(tree, "c0")
         spare_time.discard(tree)
     spare_time.checkout("1-agent", "c1")
-    spare_time.use()
+    assert [spare_time.use(), spare_time.use()] == [True, False]
     assert lab.repo.trees == {"1-agent": "c1"}
