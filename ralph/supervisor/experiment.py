@@ -74,11 +74,12 @@ class Experiments:
             case Brief() | Wait() | Record(event=RunStarted()):
                 return True
             case Propose() | Measure() | Prepare():
-                return not self._is_under_way(action)
+                return not self.is_under_way(action)
             case _:
                 return False
 
-    def _is_under_way(self, action: Effect) -> bool:
+    def is_under_way(self, action: Effect) -> bool:
+        """Whether there is nothing to perform, since a process is at work on it or waits for its device."""
         match action:
             case Propose():
                 return ("agent", action.id, action.attempt) in self.jobs
@@ -95,7 +96,7 @@ class Experiments:
 
     def perform(self, action: Effect) -> None:
         """Carry out one effect, unless it is under way. What it follows from is durable before."""
-        if self._is_under_way(action):
+        if self.is_under_way(action):
             return
         if not isinstance(action, Brief | Score):  # one only writes an event, the other often only reads a score
             self._world.ledger.sync()

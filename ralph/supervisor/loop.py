@@ -39,6 +39,7 @@ from ralph.supervisor.experiment import Experiments
 # What is found out, decided or done has no effect by itself: the first effect that follows makes all of it durable at
 # once. Until then a power cut may have it done again, which finds it done.
 FOUND = Committed | RunEnded | Scored | Judged | Settled
+BEGINS_S = 0.025  # what a small program takes to begin, and a third longer if the last verdict is carried out beside it
 STOP_WITHIN_S = 30.0  # how long the end waits for killed process trees to be gone
 
 
@@ -53,6 +54,7 @@ class Supervisor:
         self._early_stops = EarlyStops(world, self.state, rules.prune)
         self._waiting: Wait | None = None
         self._stale_report, self._reported_at = True, 0.0
+        self._run_began_at = -math.inf
         self._new_verdict, self._drawn_at = False, -math.inf
 
     def run(self, opening: CampaignOpened) -> End:
@@ -121,10 +123,12 @@ class Supervisor:
                         self._record(action.event)
                         if isinstance(action.event, RunStarted):  # at once: a device waits for nothing else
                             self._experiments.perform(Measure(id=action.event.id, run=action.event.run))
+                            self._run_began_at = self._world.clock.monotonic()
                     case Wait():
                         self._waiting = action
                         wait_s = min(wait_s, (action.until - self._world.clock.utc()) / timedelta(seconds=1))
-                    case _:
+                    case _ if not self._experiments.is_under_way(action):
+                        self._leave_it_the_processor()
                         self._experiments.perform(action)
             self._experiments.collect()
             self._note_who_has_the_device()
@@ -137,6 +141,12 @@ class Supervisor:
                 self._world.watcher.tick(self._news())
                 wait_s = min(wait_s, self._early_stops.look(self._experiments.jobs), self._stand_by())
                 self._world.control.wait(list(self._experiments.jobs.values()), max(0.0, wait_s))
+
+    def _leave_it_the_processor(self) -> None:
+        """What is carried out beside a run can wait until that has begun, unless there is news."""
+        left_s = self._run_began_at + BEGINS_S - self._world.clock.monotonic()
+        if left_s > 0 and any(kind == "run" for kind, *_ in self._experiments.jobs):
+            self._world.control.wait(list(self._experiments.jobs.values()), left_s)
 
     def _stand_by(self) -> float:
         """Have the next agent stand by, but not beside a run whose clock counts from its start if thinking spares it.

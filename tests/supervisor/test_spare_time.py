@@ -4,6 +4,8 @@ from collections.abc import Iterable
 from dataclasses import replace
 from itertools import pairwise
 
+import pytest
+
 from ralph.adapters.scripted.lab import Lab, LabClock, LabControl, LabScorer, MemoryLedger, Plan
 from ralph.core.decision import KeepRule
 from ralph.core.fold import State
@@ -11,12 +13,13 @@ from ralph.core.lanes import Lanes
 from ralph.events import Scored, Settled
 from ralph.model import Outcome
 from ralph.ports import Job, ScoreOrder
+from ralph.supervisor.loop import BEGINS_S
 from ralph.supervisor.spare_time import SpareTime
 from tests.supervisor.labs import Bench, bench
 
 
-def made(in_flight: int = 2) -> Bench:
-    lab = Lab(plan=lambda number: Plan(effect=0.1, hypothesis=f"idea {number}"))
+def made(in_flight: int = 2, **times: float) -> Bench:
+    lab = Lab(plan=lambda number: Plan(effect=0.1, hypothesis=f"idea {number}"), **times)  # type: ignore[arg-type]
     return bench(lab, keep=KeepRule(max_runs=1), in_flight=in_flight, lanes=Lanes(count=1, early=True))
 
 
@@ -55,6 +58,26 @@ def test_from_the_end_of_a_run_to_the_start_of_the_next_the_disk_is_waited_for_o
     lab.run(6)
     assert len(waits) >= 4
     assert set(waits) == {1}
+
+
+@pytest.mark.parametrize(("run_s", "waits_s"), [(325.0, BEGINS_S), (0.01, 0.0)])
+def test_a_verdict_is_carried_out_once_the_next_run_has_begun_and_nothing_waits_without_one(
+    run_s: float, waits_s: float
+) -> None:
+    lab = made(in_flight=2 if waits_s else 1, run_s=run_s, score_s=0.0)
+    clock, began_s, waited_s = lab.lab.clock, 0.0, list[float]()
+
+    def look(point: str) -> None:
+        nonlocal began_s
+        if point in ("run_started", "run_ended"):
+            began_s = clock.seconds
+        elif point == "noted" and len(lab.ledger.log) > 20:
+            waited_s.append(clock.seconds - began_s)
+
+    lab.world = replace(lab.world, reach=look)
+    lab.run(6)
+    assert len(waited_s) >= 3
+    assert waited_s[:-2] == pytest.approx([waits_s] * (len(waited_s) - 2))
 
 
 def test_in_one_iteration_the_disk_is_waited_for_five_times() -> None:
