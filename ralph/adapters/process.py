@@ -243,8 +243,9 @@ class Child:
         self._signal_shim(signal.SIGKILL)
 
     def _signal_shim(self, number: signal.Signals) -> None:
-        with contextlib.suppress(ProcessLookupError):
-            signal.pidfd_send_signal(self._pidfd, number)
+        if self._pidfd >= 0:  # it may have been closed while it could not be killed
+            with contextlib.suppress(ProcessLookupError):
+                signal.pidfd_send_signal(self._pidfd, number)
 
     def _reported(self) -> Exit | None:
         """What the shim said before it ended by itself; a payload could forge ``exit.json``, but not this."""

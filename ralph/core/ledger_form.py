@@ -130,7 +130,7 @@ def _dataclass_reader(kind: Any) -> _Coder:
                     value = raw[name]
                     found[name] = value if type(value) in accepted else read(value)
             return kind(**found)
-        except (TypeError, ValueError) as error:
+        except (TypeError, ValueError, OverflowError) as error:
             raise FormError(f"this is no {kind.__name__}: {error}") from None
 
     return made

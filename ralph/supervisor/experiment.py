@@ -4,7 +4,7 @@ Every method may be repeated after a crash: it finds what an earlier supervisor 
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import assert_never
 
@@ -43,7 +43,7 @@ from ralph.events import (
 )
 from ralph.model import Change, Draft, Experiment, Outcome, Phase, Proposal, Verdict
 from ralph.ports import AgentOrder, Job, RunOrder, ScoreOrder, World
-from ralph.supervisor.spare_time import SpareTime
+from ralph.supervisor.spare_time import MOST_LEFT, SpareTime
 
 Effect = Brief | Propose | Commit | Rebase | Prepare | Measure | Score | Audit | Settle
 JobKey = tuple[str, int, int]  # what, experiment, attempt or run
@@ -63,6 +63,8 @@ class Experiments:
         self._mix = mix
         self._slept_before: dict[JobKey, float] = {}  # the clock's word when a run began
         self.spare_time = SpareTime(world, state)
+        for tree in _left_by_others(state):
+            self.spare_time.discard(tree)
         self._log_of, self._log = "", ()  # type: str, tuple[str, ...]
         self._agent_began_at = -math.inf
         self._next_is_due = False  # an agent has begun since one was last told to stand by
@@ -448,3 +450,11 @@ def _agent_tree(id: int) -> str:  # noqa: A002
 
 def _run_tree(id: int, run: int) -> str:  # noqa: A002
     return f"{id}-run-{run}"
+
+
+def _left_by_others(state: State) -> Iterator[str]:
+    """Checkouts of runs that are over, whose supervisor may have been killed before it could discard them."""
+    latest = range(max(0, state.experiments.last + 1 - 2 * MOST_LEFT), state.experiments.last + 1)
+    for id_ in {*latest, *state.open_ids, *([state.incumbent.id] if state.incumbent else [])}:
+        runs = enumerate(state.experiments[id_].runs, 1)
+        yield from (_run_tree(id_, number) for number, run in runs if run.outcome is not None)

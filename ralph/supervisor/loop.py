@@ -114,7 +114,7 @@ class Supervisor:
         while True:
             self._heed()
             self._waiting = None
-            before, wait_s = self.state.seq, min(self._world.report_every_s, self._world.watcher.every_s)
+            waited, before, wait_s = False, self.state.seq, min(self._world.report_every_s, self._world.watcher.every_s)
             for action in _in_time(self._possible(next_actions(self.state, self._world.clock.utc(), self._rules))):
                 match action:
                     case End():
@@ -128,25 +128,40 @@ class Supervisor:
                         self._waiting = action
                         wait_s = min(wait_s, (action.until - self._world.clock.utc()) / timedelta(seconds=1))
                     case _ if not self._experiments.is_under_way(action):
-                        self._leave_it_the_processor()
+                        waited = self._leave_it_the_processor() or waited
                         self._experiments.perform(action)
             self._experiments.collect()
             self._note_who_has_the_device()
-            if self.state.seq == before:  # whoever works needs nothing of us now: the time for what nobody waits for
-                self._world.ledger.sync()
-                if self._experiments.spare_time.use():
-                    continue
-                self._report()
-                self._show_verdict()
-                self._world.watcher.tick(self._news())
-                wait_s = min(wait_s, self._early_stops.look(self._experiments.jobs), self._stand_by())
-                self._world.control.wait(list(self._experiments.jobs.values()), max(0.0, wait_s))
+            idle = self.state.seq == before and not waited  # whoever works needs nothing of us now
+            if self._use_spare_time(idle) or not idle:
+                continue
+            self._report()
+            self._show_verdict()
+            self._world.watcher.tick(self._news())
+            wait_s = min(wait_s, self._early_stops.look(self._experiments.jobs), self._stand_by())
+            self._world.control.wait(list(self._experiments.jobs.values()), max(0.0, wait_s))
 
-    def _leave_it_the_processor(self) -> None:
-        """What is carried out beside a run can wait until that has begun, unless there is news."""
+    def _use_spare_time(self, idle: bool) -> bool:
+        """Do one of the things that nobody waits for, in busy times as many as keeps few waiting. Whether it did."""
+        spare = self._experiments.spare_time
+        if not idle and not spare.is_behind:
+            return False
+        self._world.ledger.sync()
+        done = spare.use()
+        while spare.is_behind:
+            spare.use()
+        return done
+
+    def _leave_it_the_processor(self) -> bool:
+        """What is carried out beside a run can wait until that has begun, unless there is news. Whether it waited.
+
+        The news may be a wish, which a second wait would not wake up for.
+        """
         left_s = self._run_began_at + BEGINS_S - self._world.clock.monotonic()
-        if left_s > 0 and any(kind == "run" for kind, *_ in self._experiments.jobs):
-            self._world.control.wait(list(self._experiments.jobs.values()), left_s)
+        if left_s <= 0 or not any(kind == "run" for kind, *_ in self._experiments.jobs):
+            return False
+        self._world.control.wait(list(self._experiments.jobs.values()), left_s)
+        return True
 
     def _stand_by(self) -> float:
         """Have the next agent stand by, but not beside a run whose clock counts from its start if thinking spares it.
@@ -247,6 +262,7 @@ class Supervisor:
             jobs = [job for job in jobs if job.poll() is None]
         self._experiments.jobs.clear()
         with contextlib.suppress(OSError, RalphError):  # what the next start makes up for must not hide how it ended
+            self._world.ledger.sync()  # that a checkout is done with is on disk before it goes
             while self._experiments.spare_time.use():
                 continue
 

@@ -1,12 +1,14 @@
 """What nobody waits for: done when whoever works needs nothing of the supervisor, with the ledger on disk.
 
-All of it may be lost with this process. A checkout that stays is removed before another takes its place, or when its
-experiment is settled; what the index of experiments lacks is brought in by the next start.
+All of it may be lost with this process. A checkout that stays is removed by the next start (`Experiments`), or before
+another takes its place; what the index of experiments lacks is brought in by the next start as well.
 """
 
 from ralph.core import documents
 from ralph.core.fold import State
 from ralph.ports import World
+
+MOST_LEFT = 8  # things; when nobody ever has nothing to do, so many may wait
 
 
 class SpareTime:
@@ -29,6 +31,11 @@ class SpareTime:
     def remember(self, id: int) -> None:  # noqa: A002 - the word of the ledger
         """Have an experiment that is settled put into the index some time; every brief tells of the latest anyway."""
         self._settled.append(id)
+
+    @property
+    def is_behind(self) -> bool:
+        """Whether more is left than may be."""
+        return len(self._settled) + len(self._spent_trees) > MOST_LEFT
 
     def use(self) -> bool:
         """Do one of these things, so that nobody waits for two; whether there was one."""

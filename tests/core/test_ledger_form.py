@@ -95,6 +95,7 @@ def test_the_first_ledgers_have_only_the_name_of_what_is_superseded() -> None:
         {"kind": "settled", "id": 1.5},
         {"kind": "settled", "id": float("inf")},
         {"kind": "settled", "id": None},
+        {"kind": "scored", "id": 1, "run": 1, "outcome": "ok", "score": 10**400},
         {"kind": "scored", "id": 1, "run": 1, "outcome": "fine"},
         {"kind": "briefed", "id": 1, "base": "b", "agent": "a", "guidance": "no list"},
         {"kind": "committed", "id": 1, "commit": "c", "hypothesis": "x", "expected": "", "learnings": ["no learning"]},

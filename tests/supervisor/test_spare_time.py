@@ -3,18 +3,20 @@
 from collections.abc import Iterable
 from dataclasses import replace
 from itertools import pairwise
+from pathlib import Path
 
 import pytest
 
-from ralph.adapters.scripted.lab import Lab, LabClock, LabControl, LabScorer, MemoryLedger, Plan
+from ralph.adapters.scripted.lab import Lab, LabClock, LabControl, LabRepo, LabScorer, MemoryLedger, Plan
 from ralph.core.decision import KeepRule
 from ralph.core.fold import State
 from ralph.core.lanes import Lanes
+from ralph.errors import ExitStatus
 from ralph.events import Scored, Settled
 from ralph.model import Outcome
 from ralph.ports import Job, ScoreOrder
 from ralph.supervisor.loop import BEGINS_S
-from ralph.supervisor.spare_time import SpareTime
+from ralph.supervisor.spare_time import MOST_LEFT, SpareTime
 from tests.supervisor.labs import Bench, bench
 
 
@@ -108,6 +110,90 @@ def test_whenever_the_loop_waits_all_that_is_settled_is_in_the_index_and_its_che
     assert len(looks) > 6
     assert all(settled == remembered and not left for settled, remembered, left in looks)
     assert set(lab.papers.remembered) == set(range(len(lab.supervisor.state.experiments)))
+
+
+class Careful(LabRepo):
+    """No checkout goes before the ledger on disk knows that it is done with."""
+
+    def __init__(self, lab: Lab, ledger: MemoryLedger) -> None:
+        super().__init__(lab)
+        self._ledger = ledger
+
+    def discard(self, name: str) -> None:
+        if name in self.trees and name.endswith("-agent"):
+            assert self._ledger.lasting == len(self._ledger.log), name
+        super().discard(name)
+
+
+@pytest.mark.parametrize("breaks", [False, True])
+def test_no_checkout_goes_at_the_end_before_the_ledger_knows_that_it_is_done_with(breaks: bool) -> None:
+    """Its proposal was paid for."""
+    lab = made(in_flight=1)
+
+    class Breaking(MemoryLedger):
+        def sync(self) -> None:
+            if breaks and lab.disk.short:
+                raise OSError("the disk is gone")
+            super().sync()
+
+    ledger = Breaking(lab.lab.clock)
+
+    def look(point: str) -> None:
+        if point == "committed":
+            lab.disk.short = "the disk is full"
+
+    repo = Careful(lab.lab, ledger)
+    lab.world, lab.ledger = replace(lab.world, ledger=ledger, repo=repo, reach=look), ledger
+    assert lab.run(3).status is ExitStatus.PARKED
+    assert ("1-agent" in repo.trees) is breaks
+
+
+def busy() -> Bench:
+    """Many lanes, short runs, and a repository that takes its time."""
+    lab = Lab(plan=lambda n: Plan(effect=0.1, hypothesis=f"idea {n}"), run_s=1.0, score_s=0.1, agent_s=0.5)
+
+    class Slow(LabRepo):
+        def note(self, commit: str, text: str) -> None:
+            lab.clock.seconds += 0.02
+            super().note(commit, text)
+
+        def checkout(self, name: str, commit: str) -> Path:
+            lab.clock.seconds += 0.02
+            return super().checkout(name, commit)
+
+    many = bench(lab, keep=KeepRule(max_runs=1), in_flight=128, lanes=Lanes(count=64, early=True))
+    many.world = replace(many.world, repo=Slow(lab))
+    return many
+
+
+def test_however_busy_many_lanes_are_few_things_are_left() -> None:
+    many, left = busy(), list[int]()
+
+    def look(point: str) -> None:
+        if point == "noted":
+            settled = sum(isinstance(e.event, Settled) for e in many.ledger.log)
+            left.append(settled - len(many.papers.remembered))
+
+    many.world = replace(many.world, reach=look)
+    many.run(300)
+    assert max(left) <= MOST_LEFT + 64, "what may be left, and what the lanes add until the next look"
+
+
+def test_a_checkout_that_a_killed_supervisor_left_goes_at_the_next_start() -> None:
+    lab = made(in_flight=1)
+
+    def kill(point: str) -> None:
+        if point == "run_ended" and lab.supervisor.state.experiments.last == 2:
+            raise KeyboardInterrupt  # nothing of what would follow is done
+
+    whole = lab.world
+    lab.world = replace(whole, reach=kill)
+    with pytest.raises(KeyboardInterrupt):
+        lab.run(4)
+    assert "2-run-1" in lab.repo.trees
+    lab.world = whole
+    assert lab.run(4).status is ExitStatus.DONE
+    assert not lab.repo.trees
 
 
 def test_a_checkout_that_was_to_go_does_not_take_the_next_of_its_name_along() -> None:
