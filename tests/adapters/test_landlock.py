@@ -81,14 +81,14 @@ def test_what_is_hidden_cannot_be_read_listed_or_run(folder: Path) -> None:
 
 
 def test_what_is_named_below_a_hidden_folder_is_there(folder: Path) -> None:
-    for name in ("work", "given"):
+    for name in ("own", "given"):
         (folder / "secret" / name).mkdir()
     (folder / "secret" / "given" / "file").write_text("given")
-    shown = policy(folder, read_only=(folder, folder / "secret" / "given"), writable=(folder / "secret" / "work",))
-    log = inside(folder, "sh", "-c", "cat secret/given/file; echo x > secret/work/new; cat secret/key", rules=shown)[1]
+    shown = policy(folder, read_only=(folder, folder / "secret" / "given"), writable=(folder / "secret" / "own",))
+    log = inside(folder, "sh", "-c", "cat secret/given/file; echo x > secret/own/new; cat secret/key", rules=shown)[1]
     assert log.startswith("given")
     assert "sesame" not in log
-    assert (folder / "secret" / "work" / "new").read_text() == "x\n"
+    assert (folder / "secret" / "own" / "new").read_text() == "x\n"
 
 
 def test_a_hidden_folder_below_a_writable_one_is_hidden_and_a_visible_one_stays_as_it_is(folder: Path) -> None:
