@@ -154,14 +154,18 @@ def test_what_does_not_go_is_an_error_that_names_it() -> None:
 
 
 def test_zombies_that_were_adopted_are_buried(folder: Path) -> None:
-    before = {child for child, _ in shim.children(os.getpid())}  # a helper that multiprocessing keeps, for one
+    reader, writer = os.pipe()
     pid = os.fork()
     if pid == 0:  # as git does for its maintenance: out of our session, its parent gone
         os.setsid()
         if os.fork() == 0:
-            os._exit(0)
+            os.write(writer, str(os.getpid()).encode())
         os._exit(0)
     os.waitpid(pid, 0)
-    until(lambda: leftovers.orphans(set(), 0), "the adoption")
+    adopted = int(os.read(reader, 32))
+    os.close(reader)
+    os.close(writer)
+    until(lambda: (shim.process_stat(adopted) or "Z")[0] == "Z", "its end")
+    assert adopted in {child for child, _ in leftovers.orphans(set(), 0)}
     end_of(spawn(command(folder, ("true",))))
-    until(lambda: not {child for child, _ in shim.children(os.getpid())} - before, "the burial")
+    assert shim.process_stat(adopted) is None
