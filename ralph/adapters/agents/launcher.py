@@ -4,6 +4,7 @@ import contextlib
 import json
 import os
 import sys
+import time
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -135,7 +136,7 @@ class AgentLauncher:
             raise
         if door is not None:
             door.started()
-        return _AgentJob(child, self, order, door, ready)
+        return _AgentJob(child, self, order, door)
 
     def _standing_by(self, order: AgentOrder) -> Ready | None:
         """Whoever stands by for this order. One for an order that cannot come any more is ended."""
@@ -290,12 +291,10 @@ class AgentLauncher:
 class _AgentJob:
     """An agent at work, and the gateway that leaves after it."""
 
-    def __init__(
-        self, child: Child, launcher: AgentLauncher, order: AgentOrder, door: Door | None, ready: Ready | None
-    ) -> None:
+    def __init__(self, child: Child, launcher: AgentLauncher, order: AgentOrder, door: Door | None) -> None:
         self._child, self._launcher, self._order = child, launcher, order
         self._door = door
-        self._waited_s = ready.waited_s if ready else 0.0  # before it was released, which is none of its time
+        self._began = time.monotonic()  # one that stood by had waited before, which is none of its time
         self._exit: Exit | None = None
 
     def fileno(self) -> int:
@@ -308,7 +307,7 @@ class _AgentJob:
             self._exit = self._child.poll()
             if self._exit is None:
                 return None
-            self._exit = replace(self._exit, seconds=max(0.0, self._exit.seconds - self._waited_s))
+            self._exit = replace(self._exit, seconds=min(self._exit.seconds, time.monotonic() - self._began))
             self._child.close()
             if self._door is not None:
                 self._door.leave()

@@ -5,7 +5,6 @@ import json
 import os
 import socket
 import sys
-import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -32,7 +31,6 @@ class Ready:
     seen: Mapping[Path, int]
     child: Child
     channel: socket.socket
-    since: float
     gateway: Waiting | None = None
 
     def serves(self, order: AgentOrder) -> bool:
@@ -54,11 +52,6 @@ class Ready:
             sent = socket.send_fds(self.channel, [told], list(start.pass_fds))
             self.channel.sendall(told[sent:])
         self.child.set_deadline(deadline_s)
-
-    @property
-    def waited_s(self) -> float:
-        """How long it has lived."""
-        return time.monotonic() - self.since
 
     def abandon(self) -> None:
         """End it, since its agent could not be started. Returns when it is gone, or is stuck in the kernel."""
@@ -95,9 +88,7 @@ def stand_by(
     tree.mkdir(parents=True)
     seen = {path: inode(path) for path in files}
     child, channel = _started(domains, folder, tree, entry, files, grace_s)
-    ready = Ready(
-        order=order, folder=folder, tree=tree, seen=seen, child=child, channel=channel, since=time.monotonic()
-    )
+    ready = Ready(order=order, folder=folder, tree=tree, seen=seen, child=child, channel=channel)
     if not entry.behind_gateway:
         return ready
     place = layout.gateway(order.id, order.attempt)
