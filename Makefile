@@ -22,7 +22,7 @@ help:
 .venv/ready: pyproject.toml .ci/constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 	  { echo 'ralph needs Python 3.11 or newer; name one: make PYTHON=python3.12 ...' >&2; exit 2; }
-	@echo 'making the environment in .venv (once; again when pyproject.toml changes)' >&2
+	@echo 'making the environment in .venv: a few minutes, once (again when pyproject.toml changes)' >&2
 	@$(PYTHON) -m venv --clear .venv
 	@$(PYTHON) .ci/adopt_torch.py $(PY)
 	@if [ -e .venv/own-torch ]; then \
@@ -30,14 +30,15 @@ help:
 	else \
 	  $(PY) -m pip install --quiet --disable-pip-version-check --constraint .ci/constraints.txt --editable '.[dev]'; \
 	fi
+	@$(PY) .ci/plain_path.py
 	@printf '%s\n' '#!/bin/sh' 'exec "$$(dirname "$$0")/python" -m ralph "$$@"' > .venv/bin/ralph && chmod +x .venv/bin/ralph
 	@touch .venv/ready
 
-# Agents, runs and scorers write no bytecode: without this, each of their starts would compile what it imports.
+# As the loop does it at its start, for whatever else starts agents, runs and scorers, which write no bytecode.
 compiled: .venv/ready
 	@$(PY) -m compileall -qq ralph || true
 
-loop: compiled
+loop: .venv/ready
 	@$(PY) -m ralph loop $(ARGS)
 
 test: compiled

@@ -1,5 +1,6 @@
 """The only place that chooses adapters: from a folder to a world in which a supervisor can work."""
 
+import compileall
 import contextlib
 import math
 import os
@@ -9,6 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
+from py_compile import PycInvalidationMode
 
 import ralph
 from ralph.adapters import shims
@@ -92,10 +94,17 @@ def run_loop(layout: Layout, wishes: Wishes) -> End:
         raise DiskError(machine_refused(error)) from None
     try:
         become_subreaper()
+        make_bytecode(Path(ralph.__file__).parent)
         with parked_page(layout), shims.reserve.kept():
             return _locked_loop(layout, wishes, notifier)
     finally:
         lock.release()
+
+
+def make_bytecode(package: Path) -> None:
+    """Agents, runs and scorers write none: without this, each would compile what it imports, at every start."""
+    # what cannot be written is left out
+    compileall.compile_dir(package, quiet=2, invalidation_mode=PycInvalidationMode.TIMESTAMP)
 
 
 def forget_git_variables() -> None:

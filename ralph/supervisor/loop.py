@@ -168,11 +168,10 @@ class Supervisor:
 
         Seconds until the moment for it, if that is to come.
         """
-        rules = self._rules
+        rules, state = self._rules, self.state
         spared = not rules.gated and rules.in_flight <= rules.lanes.count
-        if self.state.stop_requested is not None or (
-            spared and any(kind == "run" for kind, *_ in self._experiments.jobs)
-        ):
+        beside = spared and any(kind == "run" for kind, *_ in self._experiments.jobs)
+        if beside or state.stop_requested is not None or rules.limits.reached(state, self._world.clock.utc()):
             return math.inf
         return self._experiments.stand_by()
 

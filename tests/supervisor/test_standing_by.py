@@ -53,9 +53,9 @@ def campaign(agent_s: float, **rules: object) -> Watched:
 def test_the_next_is_told_when_an_agent_has_begun_or_is_over(agent_s: float, after_s: float) -> None:
     agents = campaign(agent_s, gated=True)
     assert len(agents.begun) >= 3
-    for id_, began in agents.begun.items():
-        assert agents.told[id_ + 1] - began == pytest.approx(after_s)
-    assert set(agents.told) == {id_ + 1 for id_ in agents.begun}, "the first agent of a loop has none"
+    for id_, told in agents.told.items():
+        assert told - agents.begun[id_ - 1] == pytest.approx(after_s)
+    assert set(agents.told) == set(agents.begun) - {1}, "the first comes at once, and after the last none is expected"
 
 
 def test_none_is_told_beside_a_run_whose_clock_counts_from_its_start() -> None:
