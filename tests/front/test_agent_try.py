@@ -178,7 +178,7 @@ def test_after_a_kill_the_next_try_takes_the_litter_away(tmp_path: Path, marked:
 @pytest.mark.slow
 def test_it_works_beside_a_supervisor_and_disturbs_nothing(tmp_path: Path, marked: Left) -> None:
     """The supervisor's own agent is at work in the worktree of the very experiment that the try is for."""
-    slow = {**edit("WIDTH", 16), "sleep_s": 4}
+    slow = {**edit("WIDTH", 16), "sleep_s": 15}
     arena = toy_arena(
         tmp_path / "arena",
         [slow, edit("WIDTH", 4)],
