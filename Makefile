@@ -30,7 +30,7 @@ help:
 	else \
 	  $(PY) -m pip install --quiet --disable-pip-version-check --constraint .ci/constraints.txt --editable '.[dev]'; \
 	fi
-	@$(PY) .ci/plain_path.py
+	@$(PY) .ci/link_package.py
 	@printf '%s\n' '#!/bin/sh' 'exec "$$(dirname "$$0")/python" -m ralph "$$@"' > .venv/bin/ralph && chmod +x .venv/bin/ralph
 	@touch .venv/ready
 
