@@ -139,6 +139,7 @@ MISBEHAVIOURS: dict[str, tuple[dict[str, object], str]] = {
 }
 
 
+@pytest.mark.slow
 def test_an_agent_that_breaks_a_rule_is_invalid_with_the_reason(hostile: Path, marked: Left) -> None:
     script, numbers = relieved([step for step, _ in MISBEHAVIOURS.values()])
     arena = toy_arena(hostile, script, toml=TOML + '[sandbox]\nlevel = "none"\n')
@@ -217,6 +218,7 @@ def test_a_refused_proposal_goes_to_a_fresh_agent_with_the_reason(hostile: Path)
     assert "changed 'prepare.py'" in (arena.root / "state/experiments/000001/brief-2.md").read_text()
 
 
+@pytest.mark.slow
 def test_guidance_edited_while_the_loop_rests_is_in_the_next_brief_and_marked_new(hostile: Path) -> None:
     arena = toy_arena(hostile, TWENTY)
     assert arena.loop(1).status == 0

@@ -225,6 +225,7 @@ def score(artifact: Path, data: Path, out: Path) -> dict[str, Any]:
     return answer
 
 
+@pytest.mark.slow
 def test_by_hand_it_prepares_trains_exports_and_says_how_to_score(hostile: Path) -> None:
     arena = make_arena(hostile, OPTIONS)
     environ = {**os.environ, "RALPH_DEVICE": "cpu", "OMP_NUM_THREADS": "1"}

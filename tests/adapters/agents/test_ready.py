@@ -279,6 +279,7 @@ def test_another_order_than_the_expected_has_a_gateway_of_its_own(repository: Pa
             assert desk.run(desk.order(2, agent="model")).calls == 2
 
 
+@pytest.mark.slow
 def test_a_gateway_that_has_died_is_replaced(repository: Path) -> None:
     with Provider(SCRIPT) as provider:
         desk = model_desk(repository, SandboxLevel.NONE, provider)

@@ -180,6 +180,7 @@ def test_a_gateway_leaves_with_its_agent_and_records_what_was_under_way(hostile:
         assert 0 < call.output <= 100
 
 
+@pytest.mark.slow
 def test_a_proxy_is_used_but_for_addresses_that_need_none(hostile: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     elsewhere = Terms(upstream=upstream("http://provider.invalid"))
     with Provider([Reply()]) as proxy:
