@@ -128,7 +128,7 @@ class Supervisor:
                         self._waiting = action
                         wait_s = min(wait_s, (action.until - self._world.clock.utc()) / timedelta(seconds=1))
                     case _ if not self._experiments.is_under_way(action):
-                        waited = self._leave_it_the_processor() or waited
+                        waited = waited or self._leave_it_the_processor()
                         self._experiments.perform(action)
             self._experiments.collect()
             self._note_who_has_the_device()

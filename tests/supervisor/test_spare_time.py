@@ -14,7 +14,7 @@ from ralph.core.lanes import Lanes
 from ralph.errors import ExitStatus
 from ralph.events import Scored, Settled
 from ralph.model import Outcome
-from ralph.ports import Job, ScoreOrder
+from ralph.ports import Job, ScoreOrder, Signals
 from ralph.supervisor.loop import BEGINS_S
 from ralph.supervisor.spare_time import MOST_LEFT, SpareTime
 from tests.supervisor.labs import Bench, bench
@@ -80,6 +80,36 @@ def test_a_verdict_is_carried_out_once_the_next_run_has_begun_and_nothing_waits_
     lab.run(6)
     assert len(waited_s) >= 3
     assert waited_s[:-2] == pytest.approx([waits_s] * (len(waited_s) - 2))
+
+
+class Woken(LabControl):
+    """Somebody asks for the end during the wait of this number, which that wakes up, and no other."""
+
+    def __init__(self, lab: Lab, number: int) -> None:
+        super().__init__(lab)
+        self._left, self._unread, self.slept_over = number, False, 0.0
+
+    def read(self) -> Signals:
+        self._unread = False
+        return super().read()
+
+    def wait(self, jobs: Iterable[Job[object]], timeout_s: float) -> None:
+        self.slept_over += timeout_s if self._unread else 0.0
+        self._left -= 1
+        if self._left:
+            super().wait(jobs, timeout_s)
+        else:
+            self._lab.signals, self._unread = Signals(stop=True, by="a test"), True
+
+
+@pytest.mark.parametrize("in_flight", [2, 3])
+@pytest.mark.parametrize("number", range(1, 20))
+def test_a_wish_that_woke_the_loop_up_is_read_before_it_waits_again(number: int, in_flight: int) -> None:
+    lab = made(in_flight, run_s=325.0, score_s=0.0)
+    control = Woken(lab.lab, number)
+    lab.world = replace(lab.world, control=control)
+    assert lab.run(6).reason.startswith("stopped")
+    assert control.slept_over == 0
 
 
 def test_in_one_iteration_the_disk_is_waited_for_five_times() -> None:
