@@ -114,6 +114,15 @@ def nothing_survives(folder: Path, *, within_s: float = 0.0) -> Iterator[None]:
         assert not left, f"survivors: {left}"
 
 
+def open_files(pid: int) -> list[str]:
+    """What the descriptors of a process lead to; those that it closes meanwhile are not among them."""
+    found = []
+    for each in Path(f"/proc/{pid}/fd").iterdir():
+        with suppress(FileNotFoundError):
+            found.append(os.readlink(each))  # noqa: PTH115 - not all are paths
+    return found
+
+
 def ours(folder: Path) -> dict[int, bytes]:
     return {pid: line for pid, line in living().items() if pid != os.getpid() and _belongs(pid, line, folder)}
 
@@ -124,7 +133,7 @@ def _belongs(pid: int, line: bytes, folder: Path) -> bool:
         return True
     entry = Path(f"/proc/{pid}")
     try:
-        links = [(entry / "cwd").readlink(), *(link.readlink() for link in (entry / "fd").iterdir())]
+        links = [os.readlink(entry / "cwd"), *open_files(pid)]  # noqa: PTH115 - as texts
         return any(name.search(text) for text in ((entry / "environ").read_bytes(), *map(os.fsencode, links)))
     except OSError:
         return False

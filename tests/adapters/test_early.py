@@ -328,7 +328,7 @@ def test_after_kill_minus_nine_it_is_gone_and_a_restart_finds_no_half_used_remai
 def shell_of(bench: Bench, order: RunOrder) -> int:
     """The shell that waits to become the command of this run; 0 while it is not there."""
     for pid, _ in holders(bench.layout.run(order.id, order.run)):
-        with contextlib.suppress(FileNotFoundError):
+        with contextlib.suppress(OSError):  # it has ended
             if Path(f"/proc/{pid}/cmdline").read_bytes().startswith(b"/bin/sh\0-c\0read"):
                 return pid
     return 0

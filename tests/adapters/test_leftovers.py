@@ -20,6 +20,7 @@ from tests.adapters.keeping import (
     end_of,
     is_ready,
     nothing_survives,
+    open_files,
     ours,
     payload,
     until,
@@ -129,7 +130,7 @@ def test_a_reader_of_the_lock_file_is_no_holder(folder: Path) -> None:
     end_of(spawn(command(folder, ("true",))))
     reader = subprocess.Popen(["tail", "-f", folder / "lock"], stdout=subprocess.DEVNULL)
     try:
-        until(lambda: any("lock" in str(link.readlink()) for link in Path(f"/proc/{reader.pid}/fd").iterdir()), "open")
+        until(lambda: any("lock" in name for name in open_files(reader.pid)), "open")
         assert holders(folder) == []
         assert reap_leftovers(folder, TIMEOUT_S) == 0
         assert reader.poll() is None

@@ -1,6 +1,5 @@
 """A shim in reserve is one like any other: it knows nothing before its orders, serves one payload, and is gone."""
 
-import contextlib
 import os
 import signal
 import sys
@@ -19,6 +18,7 @@ from tests.adapters.keeping import (
     is_ready,
     living,
     nothing_survives,
+    open_files,
     payload,
     run,
     until,
@@ -54,12 +54,8 @@ def test_one_that_was_killed_meanwhile_is_replaced(folder: Path) -> None:
 
 
 def opened(pid: int) -> set[str]:
-    """What kinds of files a process has open; those that it closes meanwhile are not among them."""
-    found = set()
-    for each in Path(f"/proc/{pid}/fd").iterdir():
-        with contextlib.suppress(FileNotFoundError):
-            found.add(str(each.readlink()).partition(":")[0])
-    return found
+    """What kinds of files a process has open."""
+    return {name.partition(":")[0] for name in open_files(pid)}
 
 
 def test_it_has_no_file_of_anybodys_open_and_no_environment(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -19,7 +19,7 @@ from ralph.adapters.leftovers import holders
 from ralph.adapters.process import ExitReason, become_subreaper
 from ralph.adapters.sandbox import SandboxLevel
 from tests.adapters.gateway.doors import BODY_MOST, REAL_KEY, Opened, begin, gateway, leave, upstream
-from tests.adapters.keeping import as_supervisor, living, nothing_survives, until
+from tests.adapters.keeping import as_supervisor, living, nothing_survives, open_files, until
 from tests.provider import Fault, Provider, Reply, Usage
 
 
@@ -148,8 +148,7 @@ def memory(pid: int) -> bytes:
 
 def sockets(pid: int) -> list[str]:
     """Those it holds."""
-    names = [os.readlink(each) for each in Path(f"/proc/{pid}/fd").iterdir()]  # noqa: PTH115 - they are no paths
-    return [name for name in names if name.startswith("socket:")]
+    return [name for name in open_files(pid) if name.startswith("socket:")]
 
 
 def test_every_agent_has_a_key_of_its_own(hostile: Path) -> None:

@@ -1,5 +1,6 @@
 """A scorer that is started while its run exports: it imports and waits; adopted, dropped, dead, attacked."""
 
+import contextlib
 import json
 import os
 import select
@@ -85,9 +86,10 @@ class Scoring:
     def waiting(self, folder: Path | None = None) -> int:
         """The process that waits, or imports in order to; 0 while it is not there."""
         for pid, _ in holders(folder or self.folder):
-            words = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
-            if words[1:4] == [b"-P", b"-m", b"ralph.adapters.scorer.standby"]:
-                return pid
+            with contextlib.suppress(OSError):  # it has ended
+                words = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
+                if words[1:4] == [b"-P", b"-m", b"ralph.adapters.scorer.standby"]:
+                    return pid
         return 0
 
     def imported(self) -> int:
