@@ -104,7 +104,18 @@ class Woken(LabControl):
 
 @pytest.mark.parametrize("in_flight", [2, 3])
 @pytest.mark.parametrize("number", range(1, 20))
-def test_a_wish_that_woke_the_loop_up_is_read_before_it_waits_again(number: int, in_flight: int) -> None:
+def test_a_wish_that_woke_the_loop_up_is_read_before_it_waits_again(
+    number: int, in_flight: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also when nothing is left for spare time, which would have the loop look again."""
+    use = SpareTime.use
+
+    def all_of_it(self: SpareTime) -> bool:
+        while use(self):
+            pass
+        return False
+
+    monkeypatch.setattr(SpareTime, "use", all_of_it)
     lab = made(in_flight, run_s=325.0, score_s=0.0)
     control = Woken(lab.lab, number)
     lab.world = replace(lab.world, control=control)

@@ -54,7 +54,7 @@ def test_silence_does_not_hold_it_beyond_its_deadline(silence: str, opened: Open
     office, _ = opened(Api.RESPONSES, script)
     office.timeout_s = timeout_s
     ended = office.run()
-    assert ended.seconds < office.timeout_s + 3
+    assert ended.seconds < office.timeout_s + 1
     assert (ended.status, ended.told["ending"]) == (status, kind), ended.err
     assert words in ended.told["reason"]
 
